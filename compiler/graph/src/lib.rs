@@ -1,0 +1,3 @@
+//! Attention graphs.
+pub mod ir;
+pub mod ranges;

@@ -1,0 +1,2 @@
+//! Tile programs.
+pub mod ir;

@@ -1,0 +1,4 @@
+//! The Drawloom spec language.
+pub mod diag;
+pub mod manifest;
+pub mod spec;

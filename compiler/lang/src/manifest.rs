@@ -1,0 +1,198 @@
+//! What an artifact says about itself: the launch programs, the selector, the costs. Pure data; JSON on disk.
+//!
+//! An artifact is two files, `<name>-<key>.json` (this manifest, readable) and `<name>-<key>.bin` (the payload: each
+//! module's PTX or cubin, deflate-compressed, one after the other). The key is the spec's; see [`crate::canonical`].
+
+use crate::spec::{Binding, Dtype};
+use serde::{Deserialize, Serialize};
+
+/// The artifact ABI: raised when the meaning of anything here or of a kernel's parameters changes.
+pub const ABI: u32 = 1;
+
+/// A manifest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`ABI`] when it was written.
+    pub abi: u32,
+    /// The spec's name.
+    pub name: String,
+    /// The spec in canonical form, version 1: the text that the key hashes, and all that the CPU form needs.
+    pub spec: String,
+    /// The artifact's key, 64 hex digits.
+    pub key: String,
+    /// Tools and options that made it; not part of the key.
+    pub provenance: Provenance,
+    /// SHA-256 of the payload file, 64 hex digits.
+    pub payload_sha256: String,
+    /// Compiled code, in payload order.
+    pub modules: Vec<Module>,
+    /// One per compiled binding.
+    pub instances: Vec<Instance>,
+}
+
+/// What made an artifact.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Drawloom's version.
+    pub compiler: String,
+    /// LLVM's version.
+    pub llvm: String,
+    /// Assembler that checked or made cubins, if any.
+    pub ptxas: Option<String>,
+}
+
+/// One compiled module.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Module {
+    /// Instruction set: `sm_80`, `sm_90a`.
+    pub target: String,
+    /// `ptx` or `cubin`.
+    pub form: String,
+    /// Byte range of the compressed code in the payload.
+    pub offset: u64,
+    /// Compressed length.
+    pub length: u64,
+    /// Length of the code.
+    pub code_length: u64,
+    /// SHA-256 of the code, 64 hex digits.
+    pub sha256: String,
+}
+
+/// The kernels for one choice of types and sizes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    /// The choice.
+    pub binding: Binding,
+    /// The portfolio: the selector takes the feasible variant with the smallest predicted time.
+    pub variants: Vec<Variant>,
+}
+
+/// One way to run an instance: a program of kernels.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Variant {
+    /// Name for people: the schedule in one line.
+    pub name: String,
+    /// Instruction set.
+    pub target: String,
+    /// What the arguments and the device must offer.
+    pub requires: Requires,
+    /// How many ways the keys are split, or `1`; bound as [`Formula::Splits`] in the other formulas. The runtime clamps
+    /// it to `1..=4096`.
+    pub splits: Formula,
+    /// Buffers that the kernels hand to each other; sizes in bytes.
+    pub workspace: Vec<Formula>,
+    /// Kernels in order.
+    pub launches: Vec<Launch>,
+    /// Predicted time in nanoseconds on the device given by [`Formula::Device`] numbers.
+    pub time: Formula,
+    /// Static facts for people and tests.
+    pub report: Report,
+}
+
+/// Conditions of a variant.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Requires {
+    /// Alignment in bytes of every tensor's base address and of all its strides but the last.
+    pub align: u32,
+    /// Dynamic shared memory per CTA in bytes that the device must allow.
+    pub shared: u32,
+    /// A condition on sizes: feasible where it is not 0.
+    pub when: Formula,
+}
+
+/// One kernel launch: a one-dimensional grid.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// Index in [`Manifest::modules`].
+    pub module: usize,
+    /// Symbol.
+    pub kernel: String,
+    /// CTAs. Zero: nothing is launched.
+    pub grid: Formula,
+    /// Threads per CTA.
+    pub threads: u32,
+    /// Dynamic shared memory per CTA in bytes.
+    pub shared: u32,
+    /// Parameters in order.
+    pub args: Vec<Arg>,
+}
+
+/// A kernel parameter.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arg {
+    /// Address of an input or output tensor's first element (64 bits).
+    Pointer(String),
+    /// Stride of a tensor on its n-th axis, in elements (`i64`).
+    Stride(String, usize),
+    /// Address of the n-th workspace buffer (64 bits).
+    Workspace(usize),
+    /// An `i32` computed from sizes.
+    Size(Formula),
+    /// A scalar of the spec (`f32` or `i32`).
+    Scalar(String),
+}
+
+/// Integer arithmetic over run-time sizes, evaluated by the launcher in `i64`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Formula {
+    /// Constant.
+    Const(i64),
+    /// Size of the named axis.
+    Size(String),
+    /// The number of splits of this variant.
+    Splits,
+    /// A number of the device.
+    Device(DeviceFact),
+    /// Sum.
+    Add(Box<Formula>, Box<Formula>),
+    /// Difference.
+    Sub(Box<Formula>, Box<Formula>),
+    /// Product.
+    Mul(Box<Formula>, Box<Formula>),
+    /// Quotient rounded up, divisor positive.
+    CeilDiv(Box<Formula>, Box<Formula>),
+    /// Smaller.
+    Min(Box<Formula>, Box<Formula>),
+    /// Larger.
+    Max(Box<Formula>, Box<Formula>),
+    /// 1 if `lhs <= rhs`, else 0.
+    Le(Box<Formula>, Box<Formula>),
+}
+
+/// Numbers of a device that a selector may use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceFact {
+    /// Streaming multiprocessors.
+    Sms,
+    /// DRAM bandwidth in bytes per microsecond.
+    BytesPerMicrosecond,
+    /// SM clock in MHz.
+    ClockMhz,
+    /// Dense 16-bit tensor operations (multiply and add counted as two) per SM and clock through `mma.sync`.
+    TensorPerClock,
+}
+
+/// Static facts of a variant.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The schedule of each kernel, one line each.
+    pub schedule: Vec<String>,
+    /// Registers per thread by ptxas, where it was at hand.
+    pub registers: Option<u32>,
+    /// Shared memory per CTA, bytes.
+    pub shared: u32,
+    /// Predicted issued bytes at the sizes of `at`, read plus written.
+    pub issued_bytes: u64,
+    /// Lower bound at these sizes: each input read once, each output written once.
+    pub bound_bytes: u64,
+    /// The sizes, by axis name, that the two figures are for.
+    pub at: Vec<(String, u32)>,
+    /// The pipe that limits it there: `tensor`, `mufu`, `issue`, `shared`, `l2`, `hbm`.
+    pub limit: String,
+}
+
+/// Memory type of a tensor, resolved.
+pub type Elem = Dtype;
