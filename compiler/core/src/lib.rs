@@ -1,1 +1,4 @@
-//! placeholder
+//! The Drawloom compiler: specs to artifacts.
+//!
+//! Modules stand in pipeline order; one may import only those above it.
+pub mod schedule;

@@ -1,0 +1,77 @@
+//! The schedule of one kernel: plain data, decided by `search` (or pinned by the spec), used by `lower` and `passes`.
+
+use std::fmt;
+
+/// How the tiled kernel of one fold is cut and run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Schedule {
+    /// Query rows of a CTA's tile; each of the `warps` warps takes `block_m / warps`, a multiple of 16.
+    pub block_m: u32,
+    /// Keys of a tile, a multiple of 16.
+    pub block_n: u32,
+    /// Warps per CTA.
+    pub warps: u32,
+    /// Slots of the key and value buffers; copies run `stages - 1` tiles ahead (1: no overlap but V's with QK).
+    pub stages: u32,
+    /// Whether the query fragments stay in registers for the whole tile (otherwise they are read from shared memory).
+    pub query: QueryHome,
+    /// Bytes per global access: 16 normally, less for tensors that are not aligned to 16.
+    pub access: u32,
+    /// Whether rows pack the query heads of one key head (`i * ratio + r`) or belong to one head.
+    pub pack: Pack,
+    /// Whether the CTA sees all keys or one of `splits` parts of them and writes a partial result.
+    pub keys: Keys,
+    /// CTAs that must fit on a multiprocessor at once.
+    pub min_ctas: u32,
+}
+
+/// Where the query operand of the first product lives in the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum QueryHome {
+    /// Registers.
+    Registers,
+    /// Shared memory.
+    Shared,
+}
+
+/// What the rows of a query tile enumerate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Pack {
+    /// Queries of one head.
+    Queries,
+    /// Queries times the heads of a group, heads fastest.
+    QueriesAndHeads,
+}
+
+/// The share of the keys that one CTA sees.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Keys {
+    /// All of them; the kernel normalises and writes the outputs.
+    All,
+    /// One part; the kernel writes `(o, lse)` partials to a workspace.
+    Split,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query = match self.query {
+            QueryHome::Registers => "reg",
+            QueryHome::Shared => "smem",
+        };
+        write!(
+            f,
+            "block_m={} block_n={} warps={} stages={} q={query} access={}",
+            self.block_m, self.block_n, self.warps, self.stages, self.access
+        )?;
+        if self.pack == Pack::QueriesAndHeads {
+            f.write_str(" pack")?;
+        }
+        if self.keys == Keys::Split {
+            f.write_str(" split")?;
+        }
+        if self.min_ctas > 1 {
+            write!(f, " min_ctas={}", self.min_ctas)?;
+        }
+        Ok(())
+    }
+}
