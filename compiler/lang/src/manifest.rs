@@ -129,6 +129,8 @@ pub enum Arg {
     Workspace(usize),
     /// An `i32` computed from sizes.
     Size(Formula),
+    /// An `i64` computed from sizes (the strides of workspace tensors).
+    Long(Formula),
     /// A scalar of the spec (`f32` or `i32`).
     Scalar(String),
 }
