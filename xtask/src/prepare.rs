@@ -1,0 +1,34 @@
+//! `drawloom prepare` for every crate of the workspace that uses `attn!`: those that depend on `drawloom`.
+//!
+//! The folders are ignored by git, since here kernels change with every change to the compiler.
+
+use crate::compiler;
+use crate::process::{cargo, read, run};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Builds the compiler and prepares every crate.
+pub fn prepare() -> Result<()> {
+    compiler::build()?;
+    for folder in users()? {
+        run(compiler::drawloom(["prepare"]).arg(&folder))?;
+    }
+    Ok(())
+}
+
+/// The folders of the workspace's crates that depend on `drawloom`, in order.
+fn users() -> Result<Vec<PathBuf>> {
+    let metadata = read(&mut cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is not JSON")?;
+    let mut folders = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let dependencies = package["dependencies"].as_array().into_iter().flatten();
+        let manifest = package["manifest_path"].as_str().unwrap_or_default();
+        if dependencies.into_iter().any(|d| d["name"] == "drawloom") {
+            folders.extend(Path::new(manifest).parent().map(Path::to_path_buf));
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}

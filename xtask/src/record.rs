@@ -1,0 +1,296 @@
+//! Dated benchmark records: filed under `tests/record/`, and shown as the README's table.
+
+use crate::process::root;
+use crate::table::markdown;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const BEGIN: &str = "<!-- benchmarks: written by `cargo xtask record --readme` -->";
+const END: &str = "<!-- end of benchmarks -->";
+
+/// One run of one suite on one machine.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// `2026-01-31`.
+    date: String,
+    /// The GPU and what drives it.
+    machine: String,
+    /// What was measured.
+    commit: String,
+    /// Name of the set of rows.
+    suite: String,
+    rows: Vec<Row>,
+}
+
+/// One measured launch.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    spec: String,
+    target: String,
+    /// `fwd`, `bwd`, `decode`.
+    pass: String,
+    /// Sizes and mask, as the peers spell them: `b4 h16 s4096 d128 causal`.
+    shape: String,
+    /// Median in milliseconds.
+    ours_ms: f64,
+    /// Half the distance between the quartiles over the median.
+    spread: f64,
+    /// What the cost model says, in milliseconds.
+    predicted_ms: f64,
+    /// Issued bytes by the cost model.
+    predicted_bytes: u64,
+    /// Medians of other implementations in the same run, in milliseconds.
+    peers: BTreeMap<String, f64>,
+}
+
+/// A row of the peers' script: `name` ends with the pass.
+#[derive(Deserialize)]
+struct Peer {
+    name: String,
+    shape: String,
+    ms: f64,
+}
+
+/// Files `result` with the times of `peers`; with `readme` writes the README's table.
+pub fn record(result: Option<&Path>, peers: Option<&Path>, readme: bool) -> Result<()> {
+    if let Some(result) = result {
+        let mut record: Record = read(result)?;
+        let peers: Vec<Peer> = peers.map(read).transpose()?.unwrap_or_default();
+        let joined = join(&mut record, &peers);
+        if !peers.is_empty() {
+            println!("{joined} times of peers joined to {} rows", record.rows.len());
+        }
+        let to = file(&record)?;
+        fs::write(&to, serde_json::to_string_pretty(&record)? + "\n")?;
+        println!("wrote {}", to.strip_prefix(root()).unwrap_or(&to).display());
+    }
+    if readme {
+        let path = root().join("README.md");
+        let text = fs::read_to_string(&path)?;
+        fs::write(&path, with_table(&text, &tables(&newest()?))?)?;
+        println!("wrote the table of README.md");
+    }
+    ensure!(result.is_some() || readme, "nothing to do: give a result, or --readme");
+    Ok(())
+}
+
+/// A complaint if the README's table is not that of the newest records, or a record has another form.
+pub fn check_readme() -> Result<Vec<String>> {
+    let text = fs::read_to_string(root().join("README.md"))?;
+    Ok(
+        match newest().and_then(|records| with_table(&text, &tables(&records))) {
+            Ok(wanted) if wanted == text => Vec::new(),
+            Ok(_) => vec!["README.md: the table of benchmarks is old: run `cargo xtask record --readme`".to_owned()],
+            Err(error) => vec![format!("README.md: {error:#}")],
+        },
+    )
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} has another form", path.display()))
+}
+
+/// Where a record belongs; an error where one stands already, or its date or suite is no part of a file name.
+fn file(record: &Record) -> Result<PathBuf> {
+    let plain =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    ensure!(
+        plain(&record.date) && plain(&record.suite),
+        "date and suite make the file's name: letters, digits, - and _"
+    );
+    let folder = root().join("tests").join("record");
+    fs::create_dir_all(&folder)?;
+    let to = folder.join(format!("{}-{}.json", record.date, record.suite));
+    if to.exists() {
+        bail!(
+            "{} is there already: a record is not written over; remove it if it was wrong",
+            to.display()
+        );
+    }
+    Ok(to)
+}
+
+/// Adds the peers' times to rows of the same shape and pass; returns how many found a row.
+fn join(record: &mut Record, peers: &[Peer]) -> usize {
+    let mut joined = 0;
+    for row in &mut record.rows {
+        for peer in peers.iter().filter(|peer| peer.shape == row.shape) {
+            if let Some(name) = peer.name.strip_suffix(&row.pass) {
+                row.peers.insert(name.trim_end().to_owned(), peer.ms);
+                joined += 1;
+            }
+        }
+    }
+    joined
+}
+
+/// The newest record of each suite, by suite.
+fn newest() -> Result<Vec<Record>> {
+    let folder = root().join("tests").join("record");
+    let mut newest: BTreeMap<String, Record> = BTreeMap::new();
+    for entry in folder.read_dir().into_iter().flatten() {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let record: Record = read(&path)?;
+        if newest.get(&record.suite).is_none_or(|other| other.date < record.date) {
+            newest.insert(record.suite.clone(), record);
+        }
+    }
+    Ok(newest.into_values().collect())
+}
+
+/// The tables of the records.
+fn tables(records: &[Record]) -> String {
+    let mut text = String::new();
+    for record in records {
+        let Record {
+            date,
+            machine,
+            commit,
+            suite,
+            rows,
+        } = record;
+        let peers: Vec<&String> = {
+            let mut names: Vec<&String> = rows.iter().flat_map(|row| row.peers.keys()).collect();
+            names.sort();
+            names.dedup();
+            names
+        };
+        let commit = &commit[..commit.len().min(10)];
+        text +=
+            &format!("\nSuite `{suite}`, {date}, {machine}, commit `{commit}`. Times are medians in milliseconds; ");
+        text += "behind a peer's time stands its time over ours, so that more than 1 is a win.\n\n";
+        let head = ["spec", "target", "pass", "shape", "ours", "predicted"].map(str::to_owned);
+        let head: Vec<String> = head
+            .into_iter()
+            .chain(peers.iter().map(|name| (*name).clone()))
+            .collect();
+        let mut lines: Vec<Vec<String>> = rows.iter().map(|row| line(row, &peers)).collect();
+        if !peers.is_empty() {
+            let mean = peers.iter().map(|peer| geometric_mean(rows, peer));
+            let empty = std::iter::repeat_n(String::new(), 5);
+            lines.push(
+                std::iter::once("geometric mean".to_owned())
+                    .chain(empty)
+                    .chain(mean)
+                    .collect(),
+            );
+        }
+        text += &markdown(&head, &lines);
+    }
+    if text.is_empty() {
+        "\nNothing is recorded yet.\n".to_owned()
+    } else {
+        text
+    }
+}
+
+fn line(row: &Row, peers: &[&String]) -> Vec<String> {
+    let Row {
+        spec,
+        target,
+        pass,
+        shape,
+        ours_ms,
+        predicted_ms,
+        ..
+    } = row;
+    let mut cells = vec![spec.clone(), target.clone(), pass.clone(), shape.clone()];
+    cells.push(format!("{ours_ms:.4}"));
+    cells.push(format!("{predicted_ms:.4}"));
+    for peer in peers {
+        let cell = row.peers.get(*peer).map(|ms| format!("{ms:.4} ({:.2})", ms / ours_ms));
+        cells.push(cell.unwrap_or_default());
+    }
+    cells
+}
+
+fn geometric_mean(rows: &[Row], peer: &str) -> String {
+    let logs: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| Some((row.peers.get(peer)? / row.ours_ms).ln()))
+        .collect();
+    format!("({:.2})", (logs.iter().sum::<f64>() / logs.len() as f64).exp())
+}
+
+/// `text` with what stands between the marks replaced.
+fn with_table(text: &str, table: &str) -> Result<String> {
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .with_context(|| format!("README.md has no line `{BEGIN}`"))?;
+    let (_, after) = rest
+        .split_once(END)
+        .with_context(|| format!("README.md has no line `{END}`"))?;
+    Ok(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Peer, Record, Row, join, tables, with_table};
+    use std::collections::BTreeMap;
+
+    fn record(rows: &[(&str, f64)]) -> Record {
+        let row = |(shape, ours_ms): &(&str, f64)| Row {
+            spec: "causal".into(),
+            target: "sm_80".into(),
+            pass: "fwd".into(),
+            shape: (*shape).into(),
+            ours_ms: *ours_ms,
+            spread: 0.01,
+            predicted_ms: 0.5,
+            predicted_bytes: 1,
+            peers: BTreeMap::new(),
+        };
+        let rows = rows.iter().map(row).collect();
+        let [date, machine, commit, suite] = ["2026-01-31", "H200", "0123456789abcdef", "forward"].map(str::to_owned);
+        Record {
+            date,
+            machine,
+            commit,
+            suite,
+            rows,
+        }
+    }
+
+    fn peer(name: &str, shape: &str, ms: f64) -> Peer {
+        Peer {
+            name: name.into(),
+            shape: shape.into(),
+            ms,
+        }
+    }
+
+    #[test]
+    fn peers_join_rows_of_their_shape_and_pass() {
+        let mut record = record(&[("s512", 2.0), ("s1024", 4.0)]);
+        let peers = [
+            peer("fa2 fwd", "s512", 1.0),
+            peer("fa2 bwd", "s512", 9.0),
+            peer("fa2 fwd", "s1024", 16.0),
+        ];
+        assert_eq!(join(&mut record, &peers), 2);
+        let text = tables(&[record]);
+        assert!(
+            text.contains("| causal | sm_80 | fwd | s512 | 2.0000 | 0.5000 | 1.0000 (0.50) |"),
+            "{text}"
+        );
+        assert!(text.contains("| (1.41) |"), "{text}");
+    }
+
+    #[test]
+    fn the_table_stands_between_its_marks() {
+        let text = format!("a\n{}\nold\n{}\nb\n", super::BEGIN, super::END);
+        let once = with_table(&text, "new").expect("the marks are there");
+        assert_eq!(with_table(&once, "new").expect("the marks are there"), once);
+        assert!(once.starts_with("a\n") && once.ends_with("\nb\n") && !once.contains("old"));
+        assert!(with_table("no marks", "new").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! Everything that CI runs, step by step.
+
+use crate::process::{cargo, run};
+use crate::setup::{self, tool};
+use crate::steps::{Outcome, Steps};
+use crate::{compiler, downstream, prepare, tidy};
+use anyhow::Result;
+
+/// The instruction sets that `sm_80` PTX must assemble for.
+const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90";
+
+/// Seconds that each fuzz target runs.
+const FUZZ_SECONDS: &str = "10";
+
+/// Runs the steps whose names contain one of the words in `only`, or all.
+pub fn test(only: &[String]) -> Result<()> {
+    let mut steps = Steps::new(only);
+    steps.step("setup", || passed(setup::setup(false)));
+    steps.step("tidy", || passed(tidy::tidy()));
+    steps.step("format", || passed(run(&mut cargo(["fmt", "--all", "--check"]))));
+    steps.step("prepare", || passed(prepare::prepare()));
+    steps.step("clippy", || {
+        passed(run(&mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])))
+    });
+    steps.step("rustdoc", || {
+        passed(run(
+            cargo(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings")
+        ))
+    });
+    steps.step("tests", || passed(run(&mut cargo(["test", "--workspace"]))));
+    steps.step("ptxas", assemble);
+    steps.step("example", example);
+    steps.step("downstream", || passed(downstream::downstream()));
+    steps.step("fuzz", || {
+        let fuzz = [
+            "run",
+            "--package",
+            "drawloom-tests",
+            "--bin",
+            "fuzz",
+            "--",
+            "--seconds",
+            FUZZ_SECONDS,
+        ];
+        passed(run(&mut cargo(fuzz)))
+    });
+    steps.finish()
+}
+
+fn passed(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Passed)
+}
+
+/// Every spec to PTX, every PTX through ptxas: no spills, no warnings.
+fn assemble() -> Result<Outcome> {
+    let Some(ptxas) = tool("ptxas") else {
+        return Ok(Outcome::Skipped(
+            "no ptxas in target/tools; see what setup said".to_owned(),
+        ));
+    };
+    compiler::build()?;
+    let out = crate::process::target().join("assembled");
+    let mut compile = compiler::drawloom(["compile", "specs", "--assemble-for", ASSEMBLE_FOR]);
+    passed(run(compile.arg("--ptxas").arg(ptxas).arg("--out").arg(out)))
+}
+
+/// The sentence-embedding example, on the whole model.
+fn example() -> Result<Outcome> {
+    let model = match setup::model() {
+        Ok(model) => model,
+        Err(error) => return Ok(Outcome::Skipped(format!("the model could not be fetched: {error:#}"))),
+    };
+    passed(run(
+        cargo(["run", "--release", "--package", "drawloom-minilm", "--"]).arg(model)
+    ))
+}
