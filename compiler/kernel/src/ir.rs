@@ -792,3 +792,91 @@ pub enum Effect {
         message: String,
     },
 }
+
+/// Calls `f` on every value that an operation reads.
+pub fn visit_op_mut(op: &mut Op, f: &mut impl FnMut(&mut Val)) {
+    match op {
+        Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) | Op::Cta | Op::WarpInRole | Op::RowIota | Op::ColIota => {}
+        Op::Map(_, args) => args.iter_mut().for_each(f),
+        Op::Reduce(_, v) | Op::MmaWait { of: v, .. } => f(v),
+        Op::Mma { acc, a, b } => {
+            f(acc);
+            visit_operand_mut(a, f);
+            visit_operand_mut(b, f);
+        }
+        Op::MmaAsync { acc, a, b } => {
+            acc.iter_mut().for_each(&mut *f);
+            visit_operand_mut(a, f);
+            visit_operand_mut(b, f);
+        }
+        Op::LoadGlobal { at, guard, .. } => at.iter_mut().chain(guard).for_each(f),
+        Op::LoadShared(view) => visit_view_mut(view, f),
+    }
+}
+
+/// Calls `f` on every value that an effect reads.
+pub fn visit_effect_mut(effect: &mut Effect, f: &mut impl FnMut(&mut Val)) {
+    match effect {
+        Effect::Copy { kind, src, dst } => {
+            match kind {
+                CopyKind::Tma { slot, .. } => f(slot),
+                CopyKind::Sync { .. } | CopyKind::CpAsync { .. } => {}
+            }
+            visit_tile_mut(src, f);
+            visit_view_mut(dst, f);
+        }
+        Effect::CommitGroup
+        | Effect::WaitGroup { .. }
+        | Effect::Barrier { .. }
+        | Effect::BarrierArrive { .. }
+        | Effect::FenceProxyAsync
+        | Effect::MmaFence
+        | Effect::MmaCommit
+        | Effect::TmaStoreWait { .. }
+        | Effect::SetRegisters { .. } => {}
+        Effect::MbarArrive { slot, .. } | Effect::MbarExpect { slot, .. } => f(slot),
+        Effect::MbarWait { slot, parity, .. } => {
+            f(slot);
+            f(parity);
+        }
+        Effect::StoreShared { dst, value } => {
+            visit_view_mut(dst, f);
+            f(value);
+        }
+        Effect::StoreGlobal { at, guard, value, .. } => {
+            at.iter_mut().chain(guard).for_each(&mut *f);
+            f(value);
+        }
+        Effect::StoreTile { src, dst, .. } | Effect::TmaStore { src, dst } => {
+            visit_view_mut(src, f);
+            visit_tile_mut(dst, f);
+        }
+        Effect::Assert { cond, .. } => f(cond),
+    }
+}
+
+fn visit_operand_mut(operand: &mut Operand, f: &mut impl FnMut(&mut Val)) {
+    match operand {
+        Operand::Reg(v) => f(v),
+        Operand::Shared(view) | Operand::SharedT(view) => visit_view_mut(view, f),
+    }
+}
+
+fn visit_view_mut(view: &mut SharedView, f: &mut impl FnMut(&mut Val)) {
+    view.slot.iter_mut().chain(&mut view.row).for_each(f);
+}
+
+fn visit_tile_mut(tile: &mut GlobalTile, f: &mut impl FnMut(&mut Val)) {
+    f(&mut tile.first_row);
+    f(&mut tile.row_limit);
+    for index in &mut tile.at {
+        match index {
+            RowIndex::Fixed(v) | RowIndex::RowDiv { by: v } => f(v),
+            RowIndex::RowRem { by, base } => {
+                f(by);
+                f(base);
+            }
+            RowIndex::Row => {}
+        }
+    }
+}
