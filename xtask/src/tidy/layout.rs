@@ -27,8 +27,8 @@ const DOWNSTREAM: &str = "tests/downstream/";
 /// Bytes of the largest file that is checked in.
 const LARGEST: u64 = 4 << 20;
 
-/// Packages that a user of `drawloom` builds at most, ours included.
-const PACKAGES: usize = 35;
+/// Packages of others that a user of `drawloom` builds at most.
+const DEPENDENCIES: usize = 35;
 
 /// What is out of place.
 pub fn check(paths: &[String]) -> Vec<String> {
@@ -72,11 +72,12 @@ pub fn check_weight() -> Result<Vec<String>> {
     let mut packages: Vec<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
     packages.sort();
     packages.dedup();
+    packages.retain(|package| !package.starts_with("drawloom"));
     let mut complaints = Vec::new();
-    if packages.len() > PACKAGES {
+    if packages.len() > DEPENDENCIES {
+        let count = packages.len();
         complaints.push(format!(
-            "runtime/Cargo.toml: a user builds {} packages; {PACKAGES} are the most",
-            packages.len()
+            "runtime/Cargo.toml: {count} dependencies for a user; {DEPENDENCIES} are the most"
         ));
     }
     for package in packages
