@@ -2,3 +2,4 @@
 //!
 //! Modules stand in pipeline order; one may import only those above it.
 pub mod schedule;
+pub mod cost;

@@ -1,0 +1,305 @@
+//! What a statement asks of the machine: the table that every count is a sum of.
+//!
+//! Bytes of global memory, shared-memory traffic, tensor operations and special-function operations follow from the
+//! fragment types alone and are exact. Issue slots are an estimate of the instructions that the back end makes of a
+//! fragment operation: one per element that a lane holds, halves for packed conversions, one per `mma.m16n8k16`, one
+//! per `ldmatrix.x4`, and so on; each rule stands beside its case.
+
+use drawloom_kernel::ir::{
+    CopyKind, Dtype, Effect, Frag, Kernel, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Val,
+};
+
+/// What a warp, a CTA or a grid does.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// Bytes read from global memory, by parameter.
+    pub read: Vec<u64>,
+    /// Bytes written to global memory, by parameter.
+    pub written: Vec<u64>,
+    /// Tensor operations, a multiply and an add counted as two.
+    pub tensor_flops: u64,
+    /// Special-function operations (`ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`), per lane: a warp instruction is 32.
+    pub mufu: u64,
+    /// Warp instructions issued, in thousandths (estimate).
+    pub issue_milli: u64,
+    /// Bytes that shared memory delivers or takes.
+    pub shared_bytes: u64,
+    /// CTA or role barriers that a warp waits at.
+    pub barriers: u64,
+    /// Cycles in which a warp that runs alone can only wait: dependent results, barriers (estimate).
+    pub latency: u64,
+}
+
+impl Work {
+    /// No work, for a kernel with this many parameters.
+    pub(super) fn none(params: usize) -> Work {
+        Work {
+            read: vec![0; params],
+            written: vec![0; params],
+            ..Work::default()
+        }
+    }
+
+    /// Adds `times` repetitions of `other`.
+    pub(super) fn add(&mut self, other: &Work, times: u64) {
+        for (a, b) in self.read.iter_mut().zip(&other.read) {
+            *a += b * times;
+        }
+        for (a, b) in self.written.iter_mut().zip(&other.written) {
+            *a += b * times;
+        }
+        self.tensor_flops += other.tensor_flops * times;
+        self.mufu += other.mufu * times;
+        self.issue_milli += other.issue_milli * times;
+        self.shared_bytes += other.shared_bytes * times;
+        self.barriers += other.barriers * times;
+        self.latency += other.latency * times;
+    }
+
+    /// Bytes of global memory, read and written, of all tensors.
+    pub fn global_bytes(&self) -> u64 {
+        self.read.iter().sum::<u64>() + self.written.iter().sum::<u64>()
+    }
+}
+
+/// Elements of a fragment that one lane holds.
+pub fn per_lane(f: Frag) -> u32 {
+    match f.layout {
+        Layout::Uniform => f.rows * f.cols,
+        Layout::Mma => match (f.rows, f.cols) {
+            (1, 1) => 1,
+            // Two rows of each 16, the same in the four lanes of a quad; a quad partial likewise.
+            (r, 1 | 4) => (r / 8).max(1),
+            // Two columns of each 8, the same in the eight quads.
+            (1, c) => (c / 4).max(1),
+            (r, c) => (r * c / 32).max(1),
+        },
+        Layout::Lanes { vec } => match f.cols {
+            1 => f.rows,
+            c => f.rows * c.div_ceil(32 * vec) * vec,
+        },
+    }
+}
+
+/// 32-bit registers that a fragment takes in one lane. Predicates are kept packed.
+pub fn registers(f: Frag) -> u32 {
+    let n = per_lane(f);
+    match f.dtype {
+        Dtype::F32 | Dtype::I32 => n,
+        Dtype::I64 => 2 * n,
+        Dtype::F16 | Dtype::Bf16 => n.div_ceil(2),
+        Dtype::Bool => n.div_ceil(32),
+    }
+}
+
+/// Dependent-issue latency of `mma.m16n8k16` with f32 accumulators, in cycles.
+///
+/// # Source
+/// Sun et al. 2022, arXiv:2206.02874, table 3 (A100, m16n8k16: 33.0 cycles); Hopper's is the same
+/// (Luo et al. 2024, arXiv:2402.13499, table 8: 32.0).
+const MMA_LATENCY: u64 = 33;
+/// Latency of a warp shuffle, of `ldmatrix` and of a barrier among warps that have arrived, in cycles.
+///
+/// # Source
+/// Jia et al. 2018, arXiv:1804.06826, and 2019, arXiv:1903.07486: shared-memory and shuffle latency 19 to 25 cycles.
+const EXCHANGE_LATENCY: u64 = 25;
+
+/// Counts of a value's definition, apart from the bytes of a global load, which depend on its guard.
+pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
+    let ty = kernel.ty(dst);
+    let mut w = Work::none(kernel.params.len());
+    let n = u64::from(per_lane(ty));
+    match op {
+        // Constants are immediates, parameters operands in constant memory.
+        Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) => {}
+        Op::Cta | Op::WarpInRole | Op::RowIota | Op::ColIota => w.issue_milli = 1000,
+        Op::Map(map, args) => of_map(kernel, *map, ty, args, n, &mut w),
+        Op::Reduce(op, of) => {
+            let from = kernel.ty(*of);
+            // One operation an element; a maximum takes three operands from sm_100 on, two here.
+            w.issue_milli = 1000 * u64::from(per_lane(from)) + if *op == ReduceOp::Sum { 0 } else { 1000 };
+            // Across a quad two butterfly steps, across a warp five: a shuffle and an operation each.
+            let steps = match (from.layout, ty.cols) {
+                (Layout::Mma, 1) => 2,
+                (Layout::Lanes { .. }, 1) => 5,
+                _ => 0,
+            };
+            w.issue_milli += steps * 2000 * n;
+            w.latency = steps * EXCHANGE_LATENCY;
+        }
+        Op::Mma { a, b, .. } => {
+            let depth = depth(kernel, a);
+            of_mma(ty, depth, &mut w);
+            w.latency = MMA_LATENCY + EXCHANGE_LATENCY;
+            of_operands(kernel, ty, depth, a, b, &mut w);
+        }
+        Op::MmaAsync { a, b, .. } => {
+            let depth = depth(kernel, a);
+            w.tensor_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
+            // One instruction for 64 rows of four warps and 16 of depth; descriptors beside it.
+            w.issue_milli = 2000 * u64::from(depth.div_ceil(16));
+            of_operands_async(kernel, ty, depth, a, b, &mut w);
+        }
+        Op::MmaWait { .. } => {
+            w.issue_milli = 1000;
+            w.latency = MMA_LATENCY;
+        }
+        // Bytes of the elements by 32 lanes of up to 16 bytes; addresses and guards beside each access.
+        Op::LoadGlobal { .. } => w.issue_milli = 4000 * n,
+        Op::LoadShared(view) => of_shared(kernel, view, ty, &mut w),
+    }
+    w
+}
+
+fn of_map(kernel: &Kernel, op: MapOp, ty: Frag, args: &[Val], n: u64, w: &mut Work) {
+    let lanes = 32 * n;
+    match op {
+        MapOp::Exp2 | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt => {
+            w.mufu = lanes;
+            w.issue_milli = 1000 * n;
+        }
+        // 1 - 2 / (1 + 2^(2 a log2 e)), with a polynomial near zero: two special functions and about ten others.
+        MapOp::Tanh => {
+            w.mufu = 2 * lanes;
+            w.issue_milli = 12_000 * n;
+        }
+        MapOp::Div if ty.dtype == Dtype::F32 => {
+            w.mufu = lanes;
+            w.issue_milli = 2000 * n;
+        }
+        // Integer division by a run-time divisor: about 20 instructions with a reciprocal.
+        MapOp::Div | MapOp::Rem => w.issue_milli = 20_000 * n,
+        MapOp::Convert => {
+            let from = args.first().map_or(ty, |&v| kernel.ty(v));
+            w.issue_milli = match (ty.dtype, from.dtype) {
+                // Packed: two elements an instruction.
+                (Dtype::F16 | Dtype::Bf16, _) | (_, Dtype::F16 | Dtype::Bf16) => 500 * n,
+                _ => 1000 * n,
+            };
+        }
+        // Wide integers take two instructions.
+        MapOp::Add | MapOp::Sub | MapOp::Mul | MapOp::Fma if ty.dtype == Dtype::I64 => w.issue_milli = 2000 * n,
+        MapOp::Add
+        | MapOp::Sub
+        | MapOp::Mul
+        | MapOp::Fma
+        | MapOp::Min
+        | MapOp::Max
+        | MapOp::Neg
+        | MapOp::Abs
+        | MapOp::Lt
+        | MapOp::Le
+        | MapOp::Eq
+        | MapOp::Select => w.issue_milli = 1000 * n,
+        // Folded into the comparison that precedes or the selection that follows.
+        MapOp::And | MapOp::Or | MapOp::Not => w.issue_milli = 500 * n,
+    }
+}
+
+/// The summed dimension of a product: the columns of its left operand.
+fn depth(kernel: &Kernel, a: &Operand) -> u32 {
+    match a {
+        Operand::Reg(v) => kernel.ty(*v).cols,
+        Operand::Shared(s) => s.cols,
+        Operand::SharedT(s) => s.rows,
+    }
+}
+
+fn of_mma(ty: Frag, depth: u32, w: &mut Work) {
+    w.tensor_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
+    w.issue_milli = 1000 * u64::from(ty.rows.div_ceil(16) * ty.cols.div_ceil(8) * depth.div_ceil(16));
+}
+
+/// Shared-memory operands of `mma.sync`: every warp reads its own copy with `ldmatrix`, 512 bytes an instruction.
+fn of_operands(kernel: &Kernel, ty: Frag, depth: u32, a: &Operand, b: &Operand, w: &mut Work) {
+    for (operand, elements) in [(a, ty.rows * depth), (b, ty.cols * depth)] {
+        match operand {
+            Operand::Reg(_) => {}
+            Operand::Shared(s) | Operand::SharedT(s) => {
+                let bytes = u64::from(elements) * u64::from(kernel.buffers[s.buf.index()].dtype.bytes());
+                w.shared_bytes += bytes;
+                // Addresses are a lane's base xor-ed with constants: about half an instruction beside each.
+                w.issue_milli += bytes.div_ceil(512) * 1500;
+            }
+        }
+    }
+}
+
+/// Shared-memory operands of `wgmma`: read by the tensor cores once for the four warps; a quarter for each.
+fn of_operands_async(kernel: &Kernel, ty: Frag, depth: u32, a: &Operand, b: &Operand, w: &mut Work) {
+    if let Operand::Shared(s) | Operand::SharedT(s) = a {
+        let size = kernel.buffers[s.buf.index()].dtype.bytes();
+        w.shared_bytes += u64::from(ty.rows * depth) * u64::from(size);
+    }
+    if let Operand::Shared(s) | Operand::SharedT(s) = b {
+        let size = kernel.buffers[s.buf.index()].dtype.bytes();
+        w.shared_bytes += u64::from(ty.cols * depth) * u64::from(size) / 4;
+    }
+}
+
+/// A load or store of a fragment in shared memory: 4 bytes a lane and instruction, and the address.
+fn of_shared(kernel: &Kernel, view: &SharedView, ty: Frag, w: &mut Work) {
+    let size = kernel.buffers[view.buf.index()].dtype.bytes();
+    w.shared_bytes = u64::from(view.rows) * u64::from(view.cols) * u64::from(size);
+    w.issue_milli = 1500 * u64::from((per_lane(ty) * size).div_ceil(4));
+    w.latency = EXCHANGE_LATENCY;
+}
+
+/// Counts of an effect, apart from the bytes of global accesses, which depend on limits and guards. `warps` is the size
+/// of the role that executes it.
+pub(super) fn of_effect(kernel: &Kernel, effect: &Effect, warps: u32) -> Work {
+    let mut w = Work::none(kernel.params.len());
+    let buffer =
+        |v: &SharedView| u64::from(v.rows) * u64::from(v.cols) * u64::from(kernel.buffers[v.buf.index()].dtype.bytes());
+    // An access, its guard, and its two addresses, of which the shared one is an immediate offset half of the time.
+    let shared_work = |w: &mut Work, total: u64, bytes: u32| {
+        w.shared_bytes = total.div_ceil(u64::from(warps));
+        w.issue_milli = 3000 * total.div_ceil(u64::from(warps) * 32 * u64::from(bytes.max(1)));
+    };
+    match effect {
+        Effect::Copy { kind, dst, .. } => match kind {
+            CopyKind::Sync { bytes } => {
+                shared_work(&mut w, buffer(dst), *bytes);
+                // A load and a store in place of one copy.
+                w.issue_milli += w.issue_milli / 3;
+            }
+            CopyKind::CpAsync { bytes } => shared_work(&mut w, buffer(dst), *bytes),
+            CopyKind::Tma { .. } => {
+                w.shared_bytes = buffer(dst);
+                w.issue_milli = 4000;
+            }
+        },
+        Effect::StoreTile { src, bytes, .. } => {
+            shared_work(&mut w, buffer(src), *bytes);
+            w.issue_milli += w.issue_milli / 3;
+        }
+        Effect::TmaStore { src, .. } => {
+            w.shared_bytes = buffer(src);
+            w.issue_milli = 4000;
+        }
+        Effect::StoreShared { dst, value } => of_shared(kernel, dst, kernel.ty(*value), &mut w),
+        Effect::StoreGlobal { value, .. } => w.issue_milli = 4000 * u64::from(per_lane(kernel.ty(*value))),
+        Effect::Barrier { .. } => {
+            w.barriers = 1;
+            w.issue_milli = 1000;
+            w.latency = EXCHANGE_LATENCY;
+        }
+        Effect::MbarWait { .. } => {
+            w.issue_milli = 2000;
+            w.latency = EXCHANGE_LATENCY;
+        }
+        Effect::CommitGroup
+        | Effect::WaitGroup { .. }
+        | Effect::BarrierArrive { .. }
+        | Effect::MbarArrive { .. }
+        | Effect::MbarExpect { .. }
+        | Effect::FenceProxyAsync
+        | Effect::MmaFence
+        | Effect::MmaCommit
+        | Effect::TmaStoreWait { .. }
+        | Effect::SetRegisters { .. } => w.issue_milli = 1000,
+        // A comparison and a branch for each element.
+        Effect::Assert { cond, .. } => w.issue_milli = 2000 * u64::from(per_lane(kernel.ty(*cond))),
+    }
+    w
+}
