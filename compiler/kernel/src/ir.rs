@@ -146,7 +146,12 @@ pub struct Frag {
 impl Frag {
     /// The type of a warp-uniform scalar.
     pub const fn scalar(dtype: Dtype) -> Frag {
-        Frag { dtype, rows: 1, cols: 1, layout: Layout::Uniform }
+        Frag {
+            dtype,
+            rows: 1,
+            cols: 1,
+            layout: Layout::Uniform,
+        }
     }
     /// Whether the fragment is warp-uniform.
     pub fn is_scalar(&self) -> bool {
@@ -304,7 +309,13 @@ impl Kernel {
     }
     /// Dynamic shared memory of a CTA in bytes: buffers at multiples of 1024, then 8 bytes per mbarrier.
     pub fn shared_bytes(&self) -> u32 {
-        let last = self.buffer_offsets().into_iter().zip(&self.buffers).map(|(o, b)| o + b.bytes()).max().unwrap_or(0);
+        let last = self
+            .buffer_offsets()
+            .into_iter()
+            .zip(&self.buffers)
+            .map(|(o, b)| o + b.bytes())
+            .max()
+            .unwrap_or(0);
         last.next_multiple_of(8) + 8 * self.mbarriers.iter().map(|m| m.slots).sum::<u32>()
     }
     /// Byte offset of each buffer in shared memory.
