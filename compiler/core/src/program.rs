@@ -1,0 +1,166 @@
+//! A program: the ordered kernels of one variant, the buffers between them, and every launch parameter as a formula over
+//! run-time sizes. What is fused and what is not is decided here and only here.
+
+use crate::lower::attend::attend;
+use crate::lower::merge::{ROWS_PER_CTA, merge};
+use crate::lower::operator::Operator;
+use crate::lower::{Lowered, Meaning, Unsupported};
+use crate::passes::pipeline::pipeline;
+use crate::schedule::{Keys, Pack, Schedule};
+use drawloom_lang::manifest::{Arg, DeviceFact, Formula};
+use drawloom_lang::spec::AxisId;
+
+/// One variant of an operator.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The schedule of its first kernel.
+    pub schedule: Schedule,
+    /// How many ways the keys are split.
+    pub splits: Formula,
+    /// Sizes of the buffers between kernels, in bytes.
+    pub workspace: Vec<Formula>,
+    /// Kernels in order.
+    pub kernels: Vec<Step>,
+}
+
+/// One kernel of a program.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The kernel before the pipeliner, and what its parameters mean.
+    pub synchronous: Lowered,
+    /// The final kernel.
+    pub kernel: drawloom_kernel::ir::Kernel,
+    /// CTAs.
+    pub grid: Formula,
+    /// Launch parameters in ABI order.
+    pub args: Vec<Arg>,
+}
+
+/// Builds the program of an operator under a schedule: one kernel, or a split kernel and its merge.
+///
+/// # Errors
+/// [`Unsupported`] if a part has no kernel form.
+pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> Result<Program, Unsupported> {
+    let tiles = row_tiles(op, schedule);
+    match schedule.keys {
+        Keys::All => {
+            let main = step(op, attend(op, schedule, name, target)?, tiles)?;
+            Ok(Program { schedule: *schedule, splits: Formula::Const(1), workspace: Vec::new(), kernels: vec![main] })
+        }
+        Keys::Split => {
+            let main = attend(op, schedule, &format!("{name}_split"), target)?;
+            let workspace = main
+                .meaning
+                .iter()
+                .filter_map(|m| match m {
+                    Meaning::Partial { axes, .. } => Some(mul(product(axes), Formula::Const(4))),
+                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Scalar(_) => None,
+                })
+                .collect();
+            let main = step(op, main, mul(tiles.clone(), Formula::Splits))?;
+            let rows = outer_sizes(op).into_iter().fold(queries(op), |all, size| mul(all, size));
+            let grid = Formula::CeilDiv(Box::new(rows), Box::new(Formula::Const(i64::from(ROWS_PER_CTA))));
+            let merge = step(op, merge(op, &format!("{name}_merge"), target)?, grid)?;
+            Ok(Program { schedule: *schedule, splits: splits(op, schedule, tiles), workspace, kernels: vec![main, merge] })
+        }
+    }
+}
+
+fn step(op: &Operator, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
+    let kernel = pipeline(lowered.kernel.clone())?;
+    let args = lowered.meaning.iter().flat_map(|m| arguments(op, m)).collect();
+    Ok(Step { synchronous: lowered, kernel, grid, args })
+}
+
+/// The launch parameters of one kernel parameter.
+fn arguments(op: &Operator, meaning: &Meaning) -> Vec<Arg> {
+    match meaning {
+        Meaning::Tensor(name) => {
+            let rank = op
+                .spec
+                .inputs
+                .iter()
+                .map(|i| (&i.name, i.axes.len()))
+                .chain(op.spec.outputs.iter().map(|o| (&o.name, o.axes.len())))
+                .find(|(n, _)| *n == name)
+                .map_or(0, |(_, rank)| rank);
+            let strides = (0..rank).map(|n| Arg::Stride(name.clone(), n));
+            std::iter::once(Arg::Pointer(name.clone())).chain(strides).collect()
+        }
+        Meaning::Partial { comp, axes } => {
+            let strides = (0..axes.len()).map(|n| Arg::Long(product(&axes[n + 1..])));
+            std::iter::once(Arg::Workspace(*comp)).chain(strides).collect()
+        }
+        Meaning::Size(axis) => vec![Arg::Size(Formula::Size(axis.clone()))],
+        Meaning::Splits => vec![Arg::Size(Formula::Splits)],
+        Meaning::Scalar(name) => vec![Arg::Scalar(name.clone())],
+    }
+}
+
+/// CTAs of one split.
+fn row_tiles(op: &Operator, schedule: &Schedule) -> Formula {
+    let packed = match schedule.pack {
+        Pack::Queries => None,
+        Pack::QueriesAndHeads => op.group(),
+    };
+    let block = Formula::Const(i64::from(schedule.block_m));
+    let size = |a: AxisId| size(op, a);
+    match packed {
+        None => {
+            let tiles = Formula::CeilDiv(Box::new(queries(op)), Box::new(block));
+            outer_sizes(op).into_iter().fold(tiles, mul)
+        }
+        Some((g, h)) => {
+            // `h / g` is exact.
+            let ratio = Formula::CeilDiv(Box::new(size(h)), Box::new(Formula::Max(Box::new(size(g)), Box::new(Formula::Const(1)))));
+            let rows = mul(queries(op), ratio);
+            let tiles = Formula::CeilDiv(Box::new(rows), Box::new(block));
+            op.outer().into_iter().fold(tiles, |all, a| mul(all, size(if a == h { g } else { a })))
+        }
+    }
+}
+
+/// Enough splits to fill the device about once with CTAs that see at least two key tiles each.
+fn splits(op: &Operator, schedule: &Schedule, tiles: Formula) -> Formula {
+    let resident = i64::from(schedule.min_ctas);
+    let wanted = mul(Formula::Device(DeviceFact::Sms), Formula::Const(resident));
+    let at_least_one = Formula::Max(Box::new(tiles), Box::new(Formula::Const(1)));
+    let fill = Formula::CeilDiv(Box::new(wanted), Box::new(at_least_one));
+    let keys = size(op, op.attend.key);
+    let most = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(2 * i64::from(schedule.block_n))));
+    Formula::Max(Box::new(Formula::Const(1)), Box::new(Formula::Min(Box::new(fill), Box::new(most))))
+}
+
+fn queries(op: &Operator) -> Formula {
+    size(op, op.attend.query)
+}
+
+fn outer_sizes(op: &Operator) -> Vec<Formula> {
+    op.outer().into_iter().map(|a| size(op, a)).collect()
+}
+
+fn size(op: &Operator, axis: AxisId) -> Formula {
+    match op.size(axis) {
+        Some(n) => Formula::Const(i64::from(n)),
+        None => Formula::Size(op.spec.axes[axis.index()].name.clone()),
+    }
+}
+
+fn product(axes: &[String]) -> Formula {
+    axes.iter()
+        .map(|name| match (name.as_str(), name.parse::<i64>()) {
+            ("splits", _) => Formula::Splits,
+            (_, Ok(n)) => Formula::Const(n),
+            (_, Err(_)) => Formula::Size(name.clone()),
+        })
+        .fold(Formula::Const(1), mul)
+}
+
+/// `a * b`, without multiplying by one.
+fn mul(a: Formula, b: Formula) -> Formula {
+    match (a, b) {
+        (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
+        (Formula::Const(x), Formula::Const(y)) => Formula::Const(x * y),
+        (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
+    }
+}
