@@ -1,5 +1,7 @@
 //! The Drawloom compiler: specs to artifacts.
 //!
 //! Modules stand in pipeline order; one may import only those above it.
+pub mod target;
+pub mod device;
 pub mod schedule;
 pub mod cost;
