@@ -1,4 +1,109 @@
-//! The Drawloom spec language.
+//! The Drawloom spec language: from text or macro tokens to a checked [`Spec`], its canonical form and its key.
+//!
+//! ```
+//! let text = "
+//!     attention causal {
+//!         type T in [f16, bf16];
+//!         axis b, h, i: query(end), j: key, d in [64, 128];
+//!         input q: T[b, h, i, d], k: T[b, h, j, d], v: T[b, h, j, d];
+//!         attend o over j in (k, v) {
+//!             score = dot(q, k) * rsqrt(len(d));
+//!             mask = causal;
+//!             norm = softmax;
+//!         }
+//!         output o: T[b, h, i, d];
+//!     }";
+//! let specs = drawloom_lang::parse_str("causal.attn", text)?;
+//! assert_eq!(drawloom_lang::bindings(&specs[0]).len(), 4);
+//! # Ok::<(), drawloom_lang::Errors>(())
+//! ```
+//!
+//! The pipeline: [`lex`] or [`token`] → `parse` → `check` → [`Spec`] → [`canonical`]. No LLVM, no CUDA: the macro uses
+//! this crate alone.
+
+mod ast;
+mod canonical;
+mod check;
 pub mod diag;
+mod lex;
 pub mod manifest;
+mod parse;
 pub mod spec;
+mod token;
+
+pub use canonical::{bindings, canonical, expression, key, key_of};
+pub use diag::{Diagnostic, Errors, Span, TokenErrors, TokenSpans};
+pub use spec::Spec;
+
+use proc_macro2::{TokenStream, TokenTree};
+
+/// Parses and checks the specs of a file; `name` is what errors call it.
+///
+/// # Errors
+/// All errors of the file at once, at least one.
+pub fn parse_str(name: &str, text: &str) -> Result<Vec<Spec>, Errors> {
+    let mut sink = diag::Sink::default();
+    let specs = match lex::lex(text, &mut sink) {
+        Some(tokens) => {
+            let trees = parse::parse(&tokens, &mut sink);
+            check::check(&trees, &mut sink)
+        }
+        None => Vec::new(),
+    };
+    match sink.is_empty() {
+        true => Ok(specs),
+        false => Err(Errors {
+            file: name.to_owned(),
+            text: text.to_owned(),
+            diagnostics: sink.finish(),
+        }),
+    }
+}
+
+/// What a macro call says.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its specs.
+    pub specs: Vec<Spec>,
+    /// The path given by `crate = path;` in front of them.
+    pub krate: Option<TokenStream>,
+    /// The compiler's spans, for errors that come later.
+    pub spans: TokenSpans,
+}
+
+/// Parses and checks the specs of a macro call: `attn!(crate = my::drawloom; attention … { … })`.
+///
+/// # Errors
+/// All errors of the call at once, at least one, on their tokens.
+pub fn parse_tokens(stream: TokenStream) -> Result<Call, TokenErrors> {
+    let mut sink = diag::Sink::default();
+    let (krate, stream) = split_krate(stream);
+    let (tokens, spans) = token::from_stream(stream, &mut sink);
+    let specs = match tokens {
+        Some(tokens) => {
+            let trees = parse::parse(&tokens, &mut sink);
+            check::check(&trees, &mut sink)
+        }
+        None => Vec::new(),
+    };
+    match sink.is_empty() {
+        true => Ok(Call { specs, krate, spans }),
+        false => Err(TokenErrors {
+            diagnostics: sink.finish(),
+            spans,
+        }),
+    }
+}
+
+/// Takes `crate = path;` (or with a comma) off the front of a call. The path keeps its own tokens, `$crate` among them.
+fn split_krate(stream: TokenStream) -> (Option<TokenStream>, TokenStream) {
+    let is_mark = |tree: &TokenTree, mark: &[char]| matches!(tree, TokenTree::Punct(p) if mark.contains(&p.as_char()));
+    let mut rest = stream.clone().into_iter();
+    match (rest.next(), rest.next()) {
+        (Some(TokenTree::Ident(word)), Some(eq)) if word == "crate" && is_mark(&eq, &['=']) => {
+            let path = rest.by_ref().take_while(|tree| !is_mark(tree, &[';', ','])).collect();
+            (Some(path), rest.collect())
+        }
+        _ => (None, stream),
+    }
+}

@@ -4,6 +4,11 @@
 //! expressions here, and names are resolved to ids; a [`Spec`] that exists is well-formed. Conventions:
 //! - in every expression a query axis stands for the query's *position*: `i + len(j) - len(i)` for `query(end)`, `i` for
 //!   `query(start)`;
+//! - a tensor's query axis is indexed by position too: `w[i]` reads the entry of the query at position `i`, whatever
+//!   the alignment (its row is `i - (len(j) - len(i))` for `query(end)`);
+//! - the index on a grouped axis follows from the axis it is grouped from: `g` is `h / ratio`;
+//! - the last axis of the query tensor, the keys and the values is the feature axis, and the axes of the query tensor but
+//!   that one are the rows: score, mask and log-sum-exp exist once per row (and key);
 //! - `/` and `%` on integers floor; integers become reals where a real is wanted;
 //! - a fully masked row yields exactly 0, and log-sum-exp negative infinity;
 //! - the mask selects: a masked score has no influence, whatever its value.
@@ -57,6 +62,18 @@ pub enum Dtype {
     F32,
     /// Signed 32-bit integer.
     I32,
+}
+
+impl std::fmt::Display for Dtype {
+    /// The word of the language: `f16`, `bf16`, `f32`, `i32`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+            Dtype::F32 => "f32",
+            Dtype::I32 => "i32",
+        })
+    }
 }
 
 /// A checked attention operator.

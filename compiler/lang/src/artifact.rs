@@ -1,0 +1,285 @@
+//! The artifact codec: a manifest and compiled modules become two files, and two files become a manifest that holds.
+//!
+//! One module for the compiler that writes, the macro that embeds and the runtime that loads, so that they cannot
+//! disagree. [`open`] believes nothing: the ABI, the hash of the payload, the key of the spec and every byte range are
+//! checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
+
+use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
+use sha2::{Digest, Sha256};
+
+/// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
+pub const MAX_CODE_BYTES: u64 = 256 << 20;
+
+/// Most kernel parameters of one variant, all its launches together, so that a launcher can hold them on its stack.
+pub const MAX_PARAMS: usize = 256;
+
+/// Most launches of one variant.
+pub const MAX_LAUNCHES: usize = 16;
+
+/// Most workspace buffers of one variant.
+pub const MAX_WORKSPACE: usize = 16;
+
+/// A compiled module as it goes into an artifact.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Code {
+    /// Instruction set: `sm_80`, `sm_90a`.
+    pub target: String,
+    /// `ptx` or `cubin`.
+    pub form: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why an artifact is refused.
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ArtifactError {
+    /// The manifest is no JSON of the right form.
+    #[error("the manifest cannot be read: {0}")]
+    Manifest(String),
+    /// Another ABI.
+    #[error("the artifact has ABI {given}, but ABI {expected} is expected; prepare it again")]
+    Abi {
+        /// [`ABI`].
+        expected: u32,
+        /// What the manifest says.
+        given: u32,
+    },
+    /// The payload is not the one the manifest was written for.
+    #[error("the payload's SHA-256 is {given}, but the manifest says {expected}")]
+    Payload {
+        /// By the manifest.
+        expected: String,
+        /// Of the bytes.
+        given: String,
+    },
+    /// The key does not belong to the spec.
+    #[error("the spec's key is {expected}, but the manifest says {given}")]
+    Key {
+        /// Of the spec's text.
+        expected: String,
+        /// By the manifest.
+        given: String,
+    },
+    /// The spec is not in canonical form, or says something else than the manifest.
+    #[error("the manifest's spec is not valid: {0}")]
+    Spec(String),
+    /// The manifest contradicts itself.
+    #[error("the manifest contradicts itself: {what} is {given}, but {expected} is expected")]
+    Inconsistent {
+        /// What.
+        what: String,
+        /// Given.
+        given: String,
+        /// Expected.
+        expected: String,
+    },
+    /// A module cannot be unpacked, or is not what the manifest says.
+    #[error("module {index} is damaged: {reason}")]
+    Module {
+        /// Its number.
+        index: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The common part of the two file names of an artifact: `<name>-<first 16 digits of key>`.
+pub fn file_stem(name: &str, key: &str) -> String {
+    format!("{name}-{}", key.get(..16).unwrap_or(key))
+}
+
+/// SHA-256 of `bytes`, 64 hex digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+    text
+}
+
+/// Assembles an artifact: the manifest's text and the payload's bytes. The same input gives the same bytes.
+///
+/// `spec` is the canonical text and `key` its key.
+///
+/// # Errors
+/// What [`open`] would refuse, which is then a fault of the caller.
+pub fn pack(
+    name: &str,
+    spec: &str,
+    key: &str,
+    provenance: Provenance,
+    code: &[Code],
+    instances: Vec<Instance>,
+) -> Result<(String, Vec<u8>), ArtifactError> {
+    let mut payload = Vec::new();
+    let mut modules = Vec::with_capacity(code.len());
+    for code in code {
+        let packed = miniz_oxide::deflate::compress_to_vec(&code.bytes, 9);
+        modules.push(Module {
+            target: code.target.clone(),
+            form: code.form.clone(),
+            offset: payload.len() as u64,
+            length: packed.len() as u64,
+            code_length: code.bytes.len() as u64,
+            sha256: sha256_hex(&code.bytes),
+        });
+        payload.extend(packed);
+    }
+    let manifest = Manifest {
+        abi: ABI,
+        name: name.to_owned(),
+        spec: spec.to_owned(),
+        key: key.to_owned(),
+        provenance,
+        payload_sha256: sha256_hex(&payload),
+        modules,
+        instances,
+    };
+    let mut text =
+        serde_json::to_string_pretty(&manifest).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
+    text.push('\n');
+    open(&text, &payload)?;
+    Ok((text, payload))
+}
+
+/// Reads a manifest and checks it against its payload: ABI, hash of the payload, key of the spec, byte ranges, indices.
+///
+/// # Errors
+/// [`ArtifactError`], naming what does not hold.
+pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
+    // The ABI first: another one may well have other fields.
+    #[derive(serde::Deserialize)]
+    struct AbiOnly {
+        abi: u32,
+    }
+    let unreadable = |error: serde_json::Error| ArtifactError::Manifest(error.to_string());
+    let AbiOnly { abi } = serde_json::from_str(manifest).map_err(unreadable)?;
+    if abi != ABI {
+        return Err(ArtifactError::Abi { expected: ABI, given: abi });
+    }
+    let manifest: Manifest = serde_json::from_str(manifest).map_err(unreadable)?;
+    let given = sha256_hex(payload);
+    if given != manifest.payload_sha256 {
+        return Err(ArtifactError::Payload { expected: manifest.payload_sha256, given });
+    }
+    let expected = crate::canonical::key_of_text(&manifest.spec);
+    if expected != manifest.key {
+        return Err(ArtifactError::Key { expected, given: manifest.key });
+    }
+    verify_modules(&manifest, payload.len() as u64)?;
+    for instance in &manifest.instances {
+        verify_instance(&manifest, instance)?;
+    }
+    Ok(manifest)
+}
+
+/// The code of module `index`, unpacked and checked against its hash.
+///
+/// # Errors
+/// [`ArtifactError::Module`].
+pub fn module_code(manifest: &Manifest, payload: &[u8], index: usize) -> Result<Vec<u8>, ArtifactError> {
+    let damaged = |reason: String| ArtifactError::Module { index, reason };
+    let module = manifest.modules.get(index).ok_or_else(|| damaged("there is no such module".to_owned()))?;
+    let end = module.offset.checked_add(module.length);
+    let packed = (usize::try_from(module.offset).ok())
+        .zip(end.and_then(|end| usize::try_from(end).ok()))
+        .and_then(|(start, end)| payload.get(start..end))
+        .ok_or_else(|| damaged("it does not lie in the payload".to_owned()))?;
+    let limit = usize::try_from(module.code_length.min(MAX_CODE_BYTES)).unwrap_or(usize::MAX);
+    let code = miniz_oxide::inflate::decompress_to_vec_with_limit(packed, limit)
+        .map_err(|error| damaged(format!("it cannot be unpacked ({error})")))?;
+    if code.len() as u64 != module.code_length || sha256_hex(&code) != module.sha256 {
+        return Err(damaged("its code is not the one that the manifest says".to_owned()));
+    }
+    Ok(code)
+}
+
+fn inconsistent(what: impl Into<String>, given: impl ToString, expected: impl Into<String>) -> ArtifactError {
+    ArtifactError::Inconsistent { what: what.into(), given: given.to_string(), expected: expected.into() }
+}
+
+/// Modules lie one after the other and fill the payload.
+fn verify_modules(manifest: &Manifest, payload: u64) -> Result<(), ArtifactError> {
+    let mut end = 0u64;
+    for (index, module) in manifest.modules.iter().enumerate() {
+        if module.offset != end {
+            return Err(inconsistent(format!("the offset of module {index}"), module.offset, end.to_string()));
+        }
+        end = end.checked_add(module.length).filter(|end| *end <= payload).ok_or_else(|| {
+            inconsistent(format!("the length of module {index}"), module.length, format!("at most {}", payload - end))
+        })?;
+        if !matches!(module.form.as_str(), "ptx" | "cubin") {
+            return Err(inconsistent(format!("the form of module {index}"), &module.form, "`ptx` or `cubin`"));
+        }
+        if module.code_length > MAX_CODE_BYTES {
+            let most = format!("at most {MAX_CODE_BYTES}");
+            return Err(inconsistent(format!("the code length of module {index}"), module.code_length, most));
+        }
+    }
+    if end != payload { Err(inconsistent("the payload's length", payload, end.to_string())) } else { Ok(()) }
+}
+
+/// Indices are in range and counts within what a launcher holds on its stack.
+fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), ArtifactError> {
+    for variant in &instance.variants {
+        let name = &variant.name;
+        if variant.launches.len() > MAX_LAUNCHES {
+            let most = format!("at most {MAX_LAUNCHES}");
+            return Err(inconsistent(format!("the number of launches of `{name}`"), variant.launches.len(), most));
+        }
+        if variant.workspace.len() > MAX_WORKSPACE {
+            let most = format!("at most {MAX_WORKSPACE}");
+            return Err(inconsistent(format!("the number of buffers of `{name}`"), variant.workspace.len(), most));
+        }
+        let params: usize = variant.launches.iter().map(|launch| launch.args.len()).sum();
+        if params > MAX_PARAMS {
+            let most = format!("at most {MAX_PARAMS}");
+            return Err(inconsistent(format!("the number of parameters of `{name}`"), params, most));
+        }
+        for launch in &variant.launches {
+            let of = format!("`{}` of `{name}`", launch.kernel);
+            let module = manifest.modules.get(launch.module);
+            if module.is_none_or(|module| module.target != variant.target) {
+                let expected = format!("a module for {}", variant.target);
+                return Err(inconsistent(format!("the module of {of}"), launch.module, expected));
+            }
+            if !(1..=1024).contains(&launch.threads) {
+                return Err(inconsistent(format!("the number of threads of {of}"), launch.threads, "1 to 1024"));
+            }
+            if launch.shared > variant.requires.shared {
+                let most = format!("at most the required {}", variant.requires.shared);
+                return Err(inconsistent(format!("the shared memory of {of}"), launch.shared, most));
+            }
+            for arg in &launch.args {
+                if let Arg::Workspace(index) = arg
+                    && *index >= variant.workspace.len()
+                {
+                    let below = format!("below {}", variant.workspace.len());
+                    return Err(inconsistent(format!("a workspace number of {of}"), index, below));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every axis name in a formula.
+pub fn formula_sizes<'a>(formula: &'a Formula, visit: &mut dyn FnMut(&'a str)) {
+    match formula {
+        Formula::Const(_) | Formula::Splits | Formula::Device(_) => {}
+        Formula::Size(name) => visit(name),
+        Formula::Add(a, b)
+        | Formula::Sub(a, b)
+        | Formula::Mul(a, b)
+        | Formula::CeilDiv(a, b)
+        | Formula::Min(a, b)
+        | Formula::Max(a, b)
+        | Formula::Le(a, b) => {
+            formula_sizes(a, visit);
+            formula_sizes(b, visit);
+        }
+    }
+}

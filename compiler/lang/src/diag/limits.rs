@@ -1,0 +1,46 @@
+//! `A05xx`: sizes and counts out of bounds; `A06xx`: words that a later version will know.
+//!
+//! In: what, given, limit. Out: one [`Diagnostic`] per function; its doc comment is the manual page.
+
+use super::{Diagnostic, Span};
+
+/// Parentheses, operators or `if`s are nested too deep. The bound keeps the compiler from running out of stack.
+pub fn too_deep(span: Span, limit: usize) -> Diagnostic {
+    Diagnostic::new(
+        "A0501",
+        span,
+        format!("expected at most {limit} levels of nesting, found more"),
+    )
+    .help("add with parentheses in the middle, or move a part into a table")
+}
+
+/// A number is too large: integers are 32 bits wide on the GPU, and reals are `f32`.
+pub fn number_range(span: Span, expected: &str, found: &str) -> Diagnostic {
+    let found: String = found.chars().take(40).collect();
+    Diagnostic::new("A0502", span, format!("expected {expected}, found {found}"))
+}
+
+/// Too many of something: declarations, expressions, or combinations of types and sizes to compile.
+pub fn too_many(span: Span, what: &str, limit: usize, found: usize) -> Diagnostic {
+    Diagnostic::new("A0503", span, format!("expected at most {limit} {what}, found {found}"))
+}
+
+/// A file longer than any spec.
+pub fn too_long(span: Span, limit: usize, unit: &str, found: usize) -> Diagnostic {
+    Diagnostic::new("A0504", span, format!("expected at most {limit} {unit}, found {found}"))
+}
+
+/// A set with a member twice, or without members.
+pub fn bad_set(span: Span, what: &str, found: &str) -> Diagnostic {
+    Diagnostic::new("A0505", span, format!("expected {what}, found {found}"))
+}
+
+/// A word of the language that this version does not have yet. It is reserved, so that specs written today keep their
+/// meaning.
+pub fn not_yet(span: Span, word: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0601",
+        span,
+        format!("expected a word of this version, found `{word}`, which is not in this version"),
+    )
+}

@@ -1,0 +1,119 @@
+//! `A01xx`: text that is not of the language's form.
+//!
+//! In: the place and what was found there. Out: one [`Diagnostic`] per function; its doc comment is the manual page.
+
+use super::{Diagnostic, Span, closest, list};
+
+/// A token stands where the grammar wants another one. The message names what may stand there and what was found.
+pub fn unexpected(span: Span, expected: &str, found: &str) -> Diagnostic {
+    Diagnostic::new("A0101", span, format!("expected {expected}, found {found}"))
+}
+
+/// A character or literal that the language does not use. Specs are made of names, decimal numbers and the marks of
+/// expressions; there are no strings or characters in them.
+pub fn unknown_token(span: Span, found: &str) -> Diagnostic {
+    let found: String = found.chars().take(40).collect();
+    Diagnostic::new(
+        "A0102",
+        span,
+        format!("expected a name, a number or an operator, found `{found}`"),
+    )
+}
+
+/// An opening parenthesis, bracket or brace has no partner, or a closing one closes another kind than was opened.
+pub fn unmatched(span: Span, delimiter: &str, opened: Option<Span>) -> Diagnostic {
+    let diagnostic = Diagnostic::new(
+        "A0103",
+        span,
+        format!("expected pairs of delimiters, found `{delimiter}` alone"),
+    );
+    match opened {
+        Some(opened) => diagnostic.related(opened, "opened here"),
+        None => diagnostic,
+    }
+}
+
+/// A comment or a string starts but does not end before the end of the file.
+pub fn unterminated(span: Span, what: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0104",
+        span,
+        format!("expected the end of the {what}, found the end of the file"),
+    )
+}
+
+/// A single `&` or `|`. In Rust these bind tighter than comparisons, so that `i >= j & i < n` would not mean what it
+/// seems to; the language has `&&` and `||` only.
+pub fn single_and_or(span: Span, operator: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0105",
+        span,
+        format!("expected `{operator}{operator}`, found `{operator}`"),
+    )
+    .help(format!("write `{operator}{operator}`: Boolean operators are doubled"))
+}
+
+/// `=` in an expression. Equality is `==`; `=` only gives a field its value.
+pub fn assignment(span: Span) -> Diagnostic {
+    Diagnostic::new("A0106", span, "expected `==`, found `=`").help("write `==` to compare")
+}
+
+/// `a < b < c`. A comparison yields a truth value, which cannot be compared with a number.
+pub fn chained_comparison(span: Span) -> Diagnostic {
+    Diagnostic::new("A0107", span, "expected one comparison, found a chain of them")
+        .help("write `a < b && b < c` in place of `a < b < c`")
+}
+
+/// A number in a form that the language does not have: a suffix (`1.0f32`), another base (`0x10`), or no digits.
+pub fn bad_number(span: Span, found: &str) -> Diagnostic {
+    let found: String = found.chars().take(40).collect();
+    Diagnostic::new(
+        "A0108",
+        span,
+        format!("expected a decimal number without a suffix, found `{found}`"),
+    )
+    .help("write it as `16`, `0.5` or `1e-3`")
+}
+
+/// `if c { a }` without `else`. Every expression has a value on both ways.
+pub fn if_without_else(span: Span) -> Diagnostic {
+    Diagnostic::new("A0109", span, "expected `else` after `if c { … }`, found its end")
+        .help("write `if c { a } else { b }`")
+}
+
+/// A field of a stage, or the size of an axis, is given twice.
+pub fn repeated(span: Span, what: &str, first: Span) -> Diagnostic {
+    Diagnostic::new("A0110", span, format!("expected {what} once, found it again")).related(first, "first given here")
+}
+
+/// A field that a stage must have is missing. The normaliser is always written out, so that the meaning of a spec never
+/// rests on a default.
+pub fn missing_field(span: Span, stage: &str, field: &str) -> Diagnostic {
+    let example = match field {
+        "score" => "score = dot(q, k) * rsqrt(len(d));",
+        _ => "norm = softmax;",
+    };
+    Diagnostic::new(
+        "A0111",
+        span,
+        format!("expected a field `{field}` in `attend {stage}`, found none"),
+    )
+    .help(format!("add one, for example `{example}`"))
+}
+
+/// A word that is none of those that may stand here.
+pub fn unknown_word(span: Span, what: &str, found: &str, words: &[&str]) -> Diagnostic {
+    let shown: String = found.chars().take(40).collect();
+    let expected = list(words.iter().copied());
+    let diagnostic = Diagnostic::new("A0112", span, format!("expected {what} ({expected}), found `{shown}`"));
+    match closest(found, words.iter().copied()) {
+        Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
+        None => diagnostic,
+    }
+}
+
+/// A doc comment that documents nothing. Doc comments belong to an `attention`; within it, write `//`.
+pub fn stray_doc(span: Span) -> Diagnostic {
+    Diagnostic::new("A0113", span, "expected `attention` after a doc comment, found none")
+        .help("inside of a spec write `//` comments")
+}

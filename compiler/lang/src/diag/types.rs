@@ -1,0 +1,81 @@
+//! `A03xx`: expressions and elements of the wrong type.
+//!
+//! In: the place and both types. Out: one [`Diagnostic`] per function; its doc comment is the manual page.
+
+use super::{Diagnostic, Span};
+
+/// An expression has another type than its place wants. Integers become reals by themselves; nothing else is converted.
+pub fn mismatch(span: Span, place: &str, expected: &str, found: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::new("A0301", span, format!("expected {expected} {place}, found {found}"));
+    match (expected, found) {
+        ("a truth value", _) => diagnostic.help("compare it with something, as in `x != 0`"),
+        ("an integer", "a real number") => diagnostic.help("indices and positions are integers; reals are not rounded"),
+        (_, "a truth value") => diagnostic.help("choose between two numbers with `if c { a } else { b }`"),
+        _ => diagnostic,
+    }
+}
+
+/// A function or pattern is given too many or too few arguments.
+pub fn argument_count(span: Span, function: &str, expected: &str, found: usize) -> Diagnostic {
+    Diagnostic::new(
+        "A0302",
+        span,
+        format!("expected {expected} for `{function}`, found {found}"),
+    )
+}
+
+/// An argument is named where none is, has no name where one is needed, or has an unknown one.
+pub fn argument_name(span: Span, function: &str, expected: &str, found: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0303",
+        span,
+        format!("expected {expected} for `{function}`, found {found}"),
+    )
+}
+
+/// An element type that this place does not take. Tensors hold `f16`, `bf16`, `f32` or `i32`; a `type` set holds real
+/// types; the operands of the two products are 16 bits wide; scalars are `f32` or `i32`; a log-sum-exp is `f32`.
+pub fn element(span: Span, what: &str, expected: &str, found: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0304",
+        span,
+        format!("expected {expected} for {what}, found `{found}`"),
+    )
+}
+
+/// A name of a function or mask pattern that needs arguments stands without them, or a plain name is called.
+pub fn not_callable(span: Span, name: &str, known: &str) -> Diagnostic {
+    let name: String = name.chars().take(40).collect();
+    Diagnostic::new(
+        "A0305",
+        span,
+        format!("expected one of the functions {known}, found `{name}`"),
+    )
+}
+
+/// A function or pattern stands where it has no meaning, such as `dot` in a mask: a mask is a matter of positions,
+/// tables and scalars, which is what lets whole tiles be skipped.
+pub fn misplaced(span: Span, word: &str, expected: &str) -> Diagnostic {
+    Diagnostic::new("A0306", span, format!("expected {expected}, found `{word}`"))
+}
+
+/// The left or right side of a window, or the number of sinks, is negative.
+pub fn negative(span: Span, what: &str, found: i64) -> Diagnostic {
+    Diagnostic::new("A0307", span, format!("expected {what} of at least 0, found {found}"))
+}
+
+/// `/` or `%` of an integer by the constant 0.
+pub fn zero_divisor(span: Span) -> Diagnostic {
+    Diagnostic::new("A0308", span, "expected a divisor other than 0, found 0")
+}
+
+/// A quotient of two integer literals that does not come out even, used as a real number. Integer quotients are floored,
+/// so `1 / 2` is 0.
+pub fn floored_fraction(span: Span) -> Diagnostic {
+    Diagnostic::new(
+        "A0309",
+        span,
+        "expected a real number, found a quotient of integers, which is floored",
+    )
+    .help("write one of the two with a point, as in `1.0 / 2`")
+}
