@@ -7,8 +7,15 @@ use anyhow::Result;
 /// Builds, and runs with `args` if the machine has an NVIDIA GPU; else says where the binary is.
 pub fn bench(args: &[String]) -> Result<()> {
     prepare::prepare()?;
-    run(&mut cargo(["build", "--release", "--package", "drawloom-bench"]))?;
-    let binary = target().join("release").join("drawloom-bench");
+    run(&mut cargo([
+        "build",
+        "--release",
+        "--package",
+        "drawloom-device",
+        "--bin",
+        "bench",
+    ]))?;
+    let binary = target().join("release").join("bench");
     if succeeds(&mut command("nvidia-smi", ["-L"])) {
         return run(&mut command(&binary, args));
     }

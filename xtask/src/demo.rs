@@ -17,7 +17,7 @@ pub fn demo() -> Result<()> {
     let compiled = compile(&specs()?)?;
     print!("\n{}\n", report(&compiled));
     prepare::prepare()?;
-    run(&mut cargo(["run", "--package", "drawloom-bench", "--bin", "demo"]))?;
+    run(&mut cargo(["run", "--package", "drawloom-device", "--bin", "demo"]))?;
     println!("\nNext: cargo xtask test, or look at one spec: target/debug/drawloom explain specs/streaming.attn");
     Ok(())
 }

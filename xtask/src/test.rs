@@ -9,8 +9,8 @@ use anyhow::Result;
 /// The instruction sets that `sm_80` PTX must assemble for.
 const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90";
 
-/// Seconds that each fuzz target runs.
-const FUZZ_SECONDS: &str = "10";
+/// Inputs that each fuzz target tries.
+const FUZZ_CASES: &str = "20000";
 
 /// Runs the steps whose names contain one of the words in `only`, or all.
 pub fn test(only: &[String]) -> Result<()> {
@@ -39,17 +39,9 @@ pub fn test(only: &[String]) -> Result<()> {
     steps.step("example", example);
     steps.step("downstream", || passed(downstream::downstream()));
     steps.step("fuzz", || {
-        let fuzz = [
-            "run",
-            "--package",
-            "drawloom-tests",
-            "--bin",
-            "fuzz",
-            "--",
-            "--seconds",
-            FUZZ_SECONDS,
-        ];
-        passed(run(&mut cargo(fuzz)))
+        passed(run(
+            cargo(["test", "--package", "drawloom-fuzz"]).env("PROPTEST_CASES", FUZZ_CASES)
+        ))
     });
     steps.finish()
 }
@@ -77,7 +69,5 @@ fn example() -> Result<Outcome> {
         Ok(model) => model,
         Err(error) => return Ok(Outcome::Skipped(format!("the model could not be fetched: {error:#}"))),
     };
-    passed(run(
-        cargo(["run", "--release", "--package", "drawloom-minilm", "--"]).arg(model)
-    ))
+    passed(run(cargo(["run", "--package", "drawloom-minilm", "--"]).arg(model)))
 }
