@@ -7,12 +7,19 @@
 //! Two names are kept apart. *Issued* bytes are what the kernel asks of the memory system: they are counted, exactly.
 //! *DRAM* bytes are what remains of them behind the L2 cache: they are modelled, in [`time()`].
 
+mod bound;
+mod formulas;
+mod registers;
 mod slice;
-
+mod time;
 mod value;
 mod walk;
 mod work;
 
+pub use bound::{bound_formula, lower_bound};
+pub use formulas::{Closed, time_formula};
+pub use registers::estimate_registers;
+pub use time::{Footprint, LAUNCH_NS, Occupancy, Pipe, Time, occupancy, time};
 pub use walk::count;
 pub use work::{Work, per_lane, registers};
 

@@ -1,0 +1,230 @@
+//! A variant's time as a closed form that a launcher can evaluate: integer arithmetic over sizes and device numbers.
+//!
+//! The selector compares variants of one spec, so the form keeps what differs between them and between shapes and
+//! devices, and nothing else:
+//!
+//! ```text
+//! time    = launch + max(one, busiest, traffic)
+//! one     = cycles(1) / clock                                    a CTA alone on its multiprocessor
+//! busiest = ceil(ctas / sms) * cycles(resident) / resident / clock    the multiprocessor that gets most CTAs
+//! traffic = bytes / bandwidth
+//! cycles(r) = fixed + ceil(tiles * visited / 1024) * (other + tensor / tensor_per_clock)
+//! ```
+//!
+//! `fixed`, `other` and `tensor` come from the walk of the kernel at one representative size through the queueing model
+//! of [`super::time()`], with `r` CTAs on a multiprocessor: once at the reference device's tensor rate and once at twice
+//! that rate, which tells the cycles that shrink with a faster tensor pipe from those that do not. `visited` is the share
+//! of key tiles that the mask left there, in 1/1024.
+
+use super::time::{Footprint, LAUNCH_NS, cta_cycles, occupancy};
+use super::{Counts, Work};
+use crate::device::Device;
+use drawloom_lang::manifest::{DeviceFact, Formula};
+
+/// What the closed form of one kernel needs to know beside its counts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Closed {
+    /// CTAs.
+    pub grid: Formula,
+    /// Key tiles of a CTA if the mask hid nothing.
+    pub tiles: Formula,
+    /// Bytes of DRAM traffic.
+    pub bytes: Formula,
+    /// The value of `tiles` at the size of the counts.
+    pub tiles_counted: u64,
+    /// Tensor operations of a CTA for one key tile; 0 for a kernel without products, which is bound by its traffic.
+    pub flops_per_tile: u64,
+}
+
+/// The denominator of the share of visited tiles.
+const SHARE: u64 = 1024;
+
+/// The time of one kernel in nanoseconds. `counts` are its counts at a representative size, `device` the one whose
+/// rates split the cycles of a tile; the result holds for every device.
+pub fn time_formula(of: &Footprint, counts: &Counts, closed: &Closed, device: &Device) -> Formula {
+    let ctas = counts.groups.iter().map(|g| g.ctas).sum::<u64>().max(1);
+    let traffic = Formula::CeilDiv(
+        Box::new(mul(closed.bytes.clone(), Formula::Const(1000))),
+        Box::new(at_least_one(Formula::Device(DeviceFact::BytesPerMicrosecond))),
+    );
+    let resident = occupancy(of, device).ctas.max(1);
+    let mean = mean(&counts.total, ctas);
+    let share = Formula::CeilDiv(
+        Box::new(closed.grid.clone()),
+        Box::new(at_least_one(Formula::Device(DeviceFact::Sms))),
+    );
+    let one = cycles(of, &mean, closed, 1, device);
+    let busiest = Formula::CeilDiv(
+        Box::new(mul(share, cycles(of, &mean, closed, resident, device))),
+        Box::new(Formula::Const(resident.into())),
+    );
+    let compute = Formula::CeilDiv(
+        Box::new(mul(
+            Formula::Max(Box::new(one), Box::new(busiest)),
+            Formula::Const(1000),
+        )),
+        Box::new(at_least_one(Formula::Device(DeviceFact::ClockMhz))),
+    );
+    add(
+        Formula::Const(LAUNCH_NS as i64),
+        Formula::Max(Box::new(compute), Box::new(traffic)),
+    )
+}
+
+/// Cycles of a CTA that shares its multiprocessor with `resident - 1` others.
+fn cycles(of: &Footprint, mean: &Work, closed: &Closed, resident: u32, device: &Device) -> Formula {
+    let faster = Device {
+        tensor_per_clock: 2 * device.tensor_per_clock,
+        ..*device
+    };
+    let [slow, fast] = [device, &faster].map(|d| cta_cycles(of, mean, resident, d));
+    if closed.flops_per_tile == 0 || closed.tiles_counted == 0 {
+        return Formula::Const(slow.ceil() as i64);
+    }
+    let fixed = cta_cycles(of, &Work::default(), resident, device);
+    let tiles = (mean.tensor_flops as f64 / closed.flops_per_tile as f64).max(1e-3);
+    // slow - fixed = tiles * (other + tensor / T), and the same at 2 T.
+    let [slow, fast] = [slow, fast].map(|c| (c - fixed).max(0.0) / tiles);
+    let tensor = (slow - fast).max(0.0) * 2.0 * f64::from(device.tensor_per_clock);
+    let other = (2.0 * fast - slow).max(0.0);
+    let tile = add(
+        Formula::Const(other.ceil() as i64),
+        Formula::CeilDiv(
+            Box::new(Formula::Const(tensor.ceil() as i64)),
+            Box::new(at_least_one(Formula::Device(DeviceFact::TensorPerClock))),
+        ),
+    );
+    let visited = (tiles / closed.tiles_counted as f64 * SHARE as f64).ceil() as i64;
+    let visited = Formula::CeilDiv(
+        Box::new(mul(closed.tiles.clone(), Formula::Const(visited))),
+        Box::new(Formula::Const(SHARE as i64)),
+    );
+    add(Formula::Const(fixed.ceil() as i64), mul(visited, tile))
+}
+
+/// The average CTA.
+fn mean(total: &Work, ctas: u64) -> Work {
+    Work {
+        read: total.read.iter().map(|b| b / ctas).collect(),
+        written: total.written.iter().map(|b| b / ctas).collect(),
+        tensor_flops: total.tensor_flops / ctas,
+        mufu: total.mufu / ctas,
+        issue_milli: total.issue_milli / ctas,
+        shared_bytes: total.shared_bytes / ctas,
+        barriers: total.barriers / ctas,
+        latency: total.latency / ctas,
+    }
+}
+
+fn add(a: Formula, b: Formula) -> Formula {
+    Formula::Add(Box::new(a), Box::new(b))
+}
+
+fn mul(a: Formula, b: Formula) -> Formula {
+    match (a, b) {
+        (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
+        (Formula::Const(x), Formula::Const(y)) => Formula::Const(x * y),
+        (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
+    }
+}
+
+fn at_least_one(f: Formula) -> Formula {
+    Formula::Max(Box::new(Formula::Const(1)), Box::new(f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::time::time;
+    use super::super::{Group, Work};
+    use super::*;
+    use crate::device::{A100, H200};
+
+    fn evaluate(f: &Formula, sizes: &[(&str, i64)], device: &Device) -> i64 {
+        let at = |f: &Formula| evaluate(f, sizes, device);
+        match f {
+            Formula::Const(x) => *x,
+            Formula::Size(name) => sizes.iter().find(|s| s.0 == name).expect("a known size").1,
+            Formula::Splits => 1,
+            Formula::Device(fact) => device.fact(*fact),
+            Formula::Add(a, b) => at(a) + at(b),
+            Formula::Sub(a, b) => at(a) - at(b),
+            Formula::Mul(a, b) => at(a) * at(b),
+            Formula::CeilDiv(a, b) => (at(a) + at(b) - 1) / at(b),
+            Formula::Min(a, b) => at(a).min(at(b)),
+            Formula::Max(a, b) => at(a).max(at(b)),
+            Formula::Le(a, b) => (at(a) <= at(b)).into(),
+        }
+    }
+
+    /// A kernel that visits half of its `n / 64` tiles; at each `1 << 22` tensor operations and some of everything.
+    fn counts(ctas: u64, tiles: u64) -> Counts {
+        let tile = Work {
+            tensor_flops: 1 << 22,
+            mufu: 1 << 13,
+            issue_milli: 2_000_000,
+            shared_bytes: 1 << 15,
+            ..Work::default()
+        };
+        let mut work = Work::none(0);
+        work.add(&tile, tiles / 2);
+        let mut total = Work::none(0);
+        total.add(&work, ctas);
+        Counts {
+            groups: vec![Group { ctas, work }],
+            runs: vec![(0, ctas as u32)],
+            total,
+        }
+    }
+
+    #[test]
+    fn the_closed_form_follows_the_model() {
+        let of = Footprint {
+            warps: 4,
+            registers: 200,
+            shared: 40_000,
+            in_flight: 30_000,
+        };
+        let n = || Formula::Size("n".into());
+        let closed = Closed {
+            grid: Formula::Size("ctas".into()),
+            tiles: Formula::CeilDiv(Box::new(n()), Box::new(Formula::Const(64))),
+            bytes: mul(n(), Formula::Const(1)),
+            tiles_counted: 64,
+            flops_per_tile: 1 << 22,
+        };
+        let formula = time_formula(&of, &counts(264, 64), &closed, &A100);
+        for device in [&A100, &H200] {
+            for (ctas, n) in [(264, 4096), (2640, 4096), (2640, 16384), (100, 65536)] {
+                let modelled = time(&of, &counts(ctas, n / 64), 0, device).expect("fits").ns;
+                let closed = evaluate(&formula, &[("ctas", ctas as i64), ("n", n as i64)], device) as f64;
+                assert!(
+                    (0.7..1.4).contains(&(closed / modelled)),
+                    "{}: {closed} for {modelled}",
+                    device.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn traffic_is_a_floor() {
+        let of = Footprint {
+            warps: 4,
+            registers: 64,
+            shared: 0,
+            in_flight: 2048,
+        };
+        let closed = Closed {
+            grid: Formula::Const(1),
+            tiles: Formula::Const(0),
+            bytes: Formula::Size("n".into()),
+            tiles_counted: 0,
+            flops_per_tile: 0,
+        };
+        let formula = time_formula(&of, &counts(1, 0), &closed, &H200);
+        assert_eq!(
+            evaluate(&formula, &[("n", 4_800_000_000)], &H200),
+            LAUNCH_NS as i64 + 1_000_000
+        );
+    }
+}
