@@ -5,6 +5,7 @@
 //! checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
 
 use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
+use crate::spec::Spec;
 use sha2::{Digest, Sha256};
 
 /// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
@@ -165,15 +166,35 @@ pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
     if given != manifest.payload_sha256 {
         return Err(ArtifactError::Payload { expected: manifest.payload_sha256, given });
     }
-    let expected = crate::canonical::key_of_text(&manifest.spec);
+    let expected = crate::key_of(&manifest.spec);
     if expected != manifest.key {
         return Err(ArtifactError::Key { expected, given: manifest.key });
     }
+    spec_of(&manifest)?;
     verify_modules(&manifest, payload.len() as u64)?;
     for instance in &manifest.instances {
         verify_instance(&manifest, instance)?;
     }
     Ok(manifest)
+}
+
+/// The spec of a manifest.
+///
+/// # Errors
+/// [`ArtifactError::Spec`] if its text is not exactly one spec in canonical form, of the manifest's name.
+pub fn spec_of(manifest: &Manifest) -> Result<Spec, ArtifactError> {
+    let mut specs = crate::parse_str("spec", &manifest.spec).map_err(|errors| {
+        let messages: Vec<String> = errors.diagnostics.iter().map(|error| error.message.clone()).collect();
+        ArtifactError::Spec(messages.join("; "))
+    })?;
+    match (specs.pop(), specs.len()) {
+        (Some(spec), 0) if spec.name != manifest.name => {
+            Err(inconsistent("the name", &manifest.name, format!("`{}`, as in its spec", spec.name)))
+        }
+        (Some(spec), 0) if crate::canonical(&spec) == manifest.spec => Ok(spec),
+        (Some(_), 0) => Err(ArtifactError::Spec("it is not in canonical form".to_owned())),
+        (_, others) => Err(ArtifactError::Spec(format!("it has {} specs, not one", others + 1))),
+    }
 }
 
 /// The code of module `index`, unpacked and checked against its hash.
