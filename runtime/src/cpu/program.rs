@@ -1,0 +1,557 @@
+//! A spec's score and mask as straight-line programs over a block of keys.
+//!
+//! The expression DAG is compiled once: each node becomes one instruction that fills one register of [`LANES`] lanes, a
+//! lane per key. Instructions are sorted by how often they must run: once, once a row, or once a row and block of keys.
+//! Reals are `f32`, as in the kernels; integers are `i64`, wrapping.
+
+use crate::operator::Operator;
+use drawloom_lang::spec::{AxisId, BinaryOp, ExprId, ExprKind, InputId, ScalarId, Spec, Ty, UnaryOp};
+
+/// Keys per block.
+pub const LANES: usize = 128;
+
+/// How often an instruction runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Rate {
+    Once,
+    Row,
+    Block,
+}
+
+/// A register: its number among those of its type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reg {
+    Real(usize),
+    Int(usize),
+    Bool(usize),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Op {
+    Real(f32),
+    Int(i64),
+    Bool(bool),
+    Index(AxisId),
+    Len(AxisId),
+    Scalar(ScalarId),
+    Load { input: InputId, at: Vec<usize> },
+    Dot(usize),
+    Unary(UnaryOp, Reg),
+    Binary(BinaryOp, Reg, Reg),
+    Select(usize, Reg, Reg),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Instruction {
+    op: Op,
+    to: Reg,
+}
+
+/// A product of a query row with key rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dot {
+    /// Query side.
+    pub a: InputId,
+    /// Key side.
+    pub b: InputId,
+    /// Summed axis.
+    pub over: AxisId,
+}
+
+/// A compiled score and mask.
+#[derive(Clone, Debug)]
+pub struct Program {
+    once: Vec<Instruction>,
+    row: Vec<Instruction>,
+    /// What the mask needs, for each block.
+    mask: Vec<Instruction>,
+    /// What the score needs beyond that.
+    score: Vec<Instruction>,
+    visible: Option<usize>,
+    value: usize,
+    dots: Vec<Dot>,
+    counts: [usize; 3],
+}
+
+/// The registers of one worker.
+pub struct Registers {
+    reals: Vec<f32>,
+    ints: Vec<i64>,
+    bools: Vec<bool>,
+}
+
+/// What a program reads: the caller's memory and the place of the block in the iteration space.
+pub trait Source {
+    /// Index on an axis other than the key axis (the position, on a query axis).
+    fn index(&self, axis: AxisId) -> i64;
+    /// Whether indices on this axis run along the lanes; the first lane's index.
+    fn lanes(&self, axis: AxisId) -> Option<i64>;
+    /// Size of an axis.
+    fn len(&self, axis: AxisId) -> i64;
+    /// A scalar's value as real and integer.
+    fn scalar(&self, scalar: ScalarId) -> (f32, i64);
+    /// The element at these indices; `None` out of range.
+    fn load_real(&self, input: InputId, at: &mut dyn Iterator<Item = i64>) -> Option<f32>;
+    /// The integer at these indices; `None` out of range.
+    fn load_int(&self, input: InputId, at: &mut dyn Iterator<Item = i64>) -> Option<i64>;
+    /// The products of the current row with the block's keys.
+    fn dot(&self, dot: usize, to: &mut [f32]);
+}
+
+struct Compiler<'s> {
+    spec: &'s Spec,
+    key: AxisId,
+    done: Vec<Option<(Reg, Rate)>>,
+    program: Program,
+    /// Whether block instructions go to the score's part.
+    scoring: bool,
+}
+
+/// Compiles a stage's score and mask, where `key` is its key axis.
+pub fn compile(operator: &Operator, score: ExprId, mask: Option<ExprId>, key: AxisId) -> Program {
+    let spec = operator.spec();
+    let program = Program {
+        once: Vec::new(),
+        row: Vec::new(),
+        mask: Vec::new(),
+        score: Vec::new(),
+        visible: None,
+        value: 0,
+        dots: Vec::new(),
+        counts: [0; 3],
+    };
+    let mut compiler = Compiler {
+        spec,
+        key,
+        done: vec![None; spec.exprs.len()],
+        program,
+        scoring: false,
+    };
+    if let Some(mask) = mask {
+        compiler.program.visible = Some(compiler.bool(mask));
+    }
+    compiler.scoring = true;
+    compiler.program.value = match compiler.expr(score) {
+        (Reg::Real(value), _) => value,
+        // The checker makes scores real; an integer or Boolean one would be a fault there, and is 0 here.
+        (Reg::Int(_) | Reg::Bool(_), _) => compiler.constant_zero(),
+    };
+    compiler.program
+}
+
+impl Compiler<'_> {
+    fn emit(&mut self, op: Op, ty: Ty, rate: Rate) -> Reg {
+        let Program {
+            once,
+            row,
+            mask,
+            score,
+            counts,
+            ..
+        } = &mut self.program;
+        let (kind, make): (usize, fn(usize) -> Reg) = match ty {
+            Ty::Real => (0, Reg::Real),
+            Ty::Int => (1, Reg::Int),
+            Ty::Bool => (2, Reg::Bool),
+        };
+        let to = make(counts[kind]);
+        counts[kind] += 1;
+        let list = match rate {
+            Rate::Once => once,
+            Rate::Row => row,
+            Rate::Block if self.scoring => score,
+            Rate::Block => mask,
+        };
+        list.push(Instruction { op, to });
+        to
+    }
+
+    fn constant_zero(&mut self) -> usize {
+        match self.emit(Op::Real(0.0), Ty::Real, Rate::Once) {
+            Reg::Real(reg) | Reg::Int(reg) | Reg::Bool(reg) => reg,
+        }
+    }
+
+    fn bool(&mut self, id: ExprId) -> usize {
+        match self.expr(id).0 {
+            Reg::Bool(reg) | Reg::Int(reg) | Reg::Real(reg) => reg,
+        }
+    }
+
+    fn expr(&mut self, id: ExprId) -> (Reg, Rate) {
+        if let Some(done) = self.done[id.index()] {
+            return done;
+        }
+        let expr = &self.spec.exprs[id.index()];
+        let (op, rate) = match &expr.kind {
+            ExprKind::Real(value) => (Op::Real(*value as f32), Rate::Once),
+            ExprKind::Int(value) => (Op::Int(*value), Rate::Once),
+            ExprKind::Bool(value) => (Op::Bool(*value), Rate::Once),
+            ExprKind::Index(axis) => (
+                Op::Index(*axis),
+                if *axis == self.key { Rate::Block } else { Rate::Row },
+            ),
+            ExprKind::Len(axis) => (Op::Len(*axis), Rate::Once),
+            ExprKind::Scalar(scalar) => (Op::Scalar(*scalar), Rate::Once),
+            ExprKind::Load { input, at } => {
+                let mut rate = Rate::Once;
+                let mut regs = Vec::with_capacity(at.len());
+                for index in at {
+                    let (Reg::Int(reg) | Reg::Real(reg) | Reg::Bool(reg), of) = self.expr(*index);
+                    rate = rate.max(of);
+                    regs.push(reg);
+                }
+                (
+                    Op::Load {
+                        input: *input,
+                        at: regs,
+                    },
+                    rate,
+                )
+            }
+            ExprKind::Dot { a, b, over } => {
+                let dot = Dot {
+                    a: *a,
+                    b: *b,
+                    over: *over,
+                };
+                let known = self.program.dots.iter().position(|known| *known == dot);
+                let number = known.unwrap_or_else(|| {
+                    self.program.dots.push(dot);
+                    self.program.dots.len() - 1
+                });
+                (Op::Dot(number), Rate::Block)
+            }
+            ExprKind::Unary(op, a) => {
+                let (a, rate) = self.expr(*a);
+                (Op::Unary(*op, a), rate)
+            }
+            ExprKind::Binary(op, a, b) => {
+                let ((a, rate_a), (b, rate_b)) = (self.expr(*a), self.expr(*b));
+                (Op::Binary(*op, a, b), rate_a.max(rate_b))
+            }
+            ExprKind::If(c, a, b) => {
+                let rate_c = self.expr(*c).1;
+                let c = self.bool(*c);
+                let ((a, rate_a), (b, rate_b)) = (self.expr(*a), self.expr(*b));
+                (Op::Select(c, a, b), rate_a.max(rate_b).max(rate_c))
+            }
+        };
+        let done = (self.emit(op, expr.ty, rate), rate);
+        self.done[id.index()] = Some(done);
+        done
+    }
+}
+
+impl Program {
+    /// The products that it needs.
+    pub fn dots(&self) -> &[Dot] {
+        &self.dots
+    }
+
+    /// Registers, with the instructions that run once already run.
+    pub fn registers(&self, source: &dyn Source) -> Registers {
+        let [reals, ints, bools] = self.counts;
+        let mut registers = Registers {
+            reals: vec![0.0; reals * LANES],
+            ints: vec![0; ints * LANES],
+            bools: vec![false; bools * LANES],
+        };
+        registers.run(&self.once, source, LANES);
+        registers
+    }
+
+    /// Runs what depends on the row alone.
+    pub fn start_row(&self, registers: &mut Registers, source: &dyn Source) {
+        registers.run(&self.row, source, LANES);
+    }
+
+    /// Which of the block's first `count` keys are visible; `None`: all.
+    pub fn visible<'r>(&self, registers: &'r mut Registers, source: &dyn Source, count: usize) -> Option<&'r [bool]> {
+        registers.run(&self.mask, source, count);
+        let mask = self.visible?;
+        Some(&registers.bools[mask * LANES..mask * LANES + count])
+    }
+
+    /// The scores of the block's first `count` keys, after [`Program::visible`], and which are visible.
+    pub fn scores<'r>(
+        &self,
+        registers: &'r mut Registers,
+        source: &dyn Source,
+        count: usize,
+    ) -> (&'r [f32], Option<&'r [bool]>) {
+        registers.run(&self.score, source, count);
+        let scores = &registers.reals[self.value * LANES..self.value * LANES + count];
+        (
+            scores,
+            self.visible
+                .map(|mask| &registers.bools[mask * LANES..mask * LANES + count]),
+        )
+    }
+}
+
+/// The register `to` for writing and those below it for reading.
+fn target<T>(registers: &mut [T], to: usize, count: usize) -> (&[T], &mut [T]) {
+    let (below, rest) = registers.split_at_mut(to * LANES);
+    (below, &mut rest[..count])
+}
+
+fn read<T>(below: &[T], register: usize, count: usize) -> &[T] {
+    &below[register * LANES..register * LANES + count]
+}
+
+fn map1<A: Copy, R>(a: &[A], to: &mut [R], f: impl Fn(A) -> R) {
+    for (to, a) in to.iter_mut().zip(a) {
+        *to = f(*a);
+    }
+}
+
+fn map2<A: Copy, R>(a: &[A], b: &[A], to: &mut [R], f: impl Fn(A, A) -> R) {
+    for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
+        *to = f(*a, *b);
+    }
+}
+
+fn select<T: Copy>(c: &[bool], a: &[T], b: &[T], to: &mut [T]) {
+    for (((to, c), a), b) in to.iter_mut().zip(c).zip(a).zip(b) {
+        *to = if *c { *a } else { *b };
+    }
+}
+
+/// Quotient rounded down; 0 for a zero divisor.
+pub(crate) fn floor_div(a: i64, b: i64) -> i64 {
+    if b == 0 {
+        return 0;
+    }
+    let quotient = a.wrapping_div(b);
+    if a.wrapping_rem(b) != 0 && (a < 0) != (b < 0) {
+        quotient - 1
+    } else {
+        quotient
+    }
+}
+
+/// Remainder with the sign of the divisor; 0 for a zero divisor.
+pub(crate) fn floor_rem(a: i64, b: i64) -> i64 {
+    if b == 0 {
+        return 0;
+    }
+    let remainder = a.wrapping_rem(b);
+    if remainder != 0 && (remainder < 0) != (b < 0) {
+        remainder + b
+    } else {
+        remainder
+    }
+}
+
+impl Registers {
+    fn run(&mut self, instructions: &[Instruction], source: &dyn Source, count: usize) {
+        for instruction in instructions {
+            match instruction.to {
+                Reg::Real(to) => self.run_real(&instruction.op, to, source, count),
+                Reg::Int(to) => self.run_int(&instruction.op, to, source, count),
+                Reg::Bool(to) => self.run_bool(&instruction.op, to, count),
+            }
+        }
+    }
+
+    fn run_real(&mut self, op: &Op, to: usize, source: &dyn Source, count: usize) {
+        let ints = &self.ints;
+        let (below, out) = target(&mut self.reals, to, count);
+        match op {
+            Op::Real(value) => out.fill(*value),
+            Op::Scalar(scalar) => out.fill(source.scalar(*scalar).0),
+            Op::Load { input, at } => {
+                for (lane, out) in out.iter_mut().enumerate() {
+                    let mut at = at.iter().map(|index| ints[index * LANES + lane]);
+                    *out = source.load_real(*input, &mut at).unwrap_or(0.0);
+                }
+            }
+            Op::Dot(dot) => source.dot(*dot, out),
+            Op::Unary(UnaryOp::ToReal, Reg::Int(a)) => map1(read(ints, *a, count), out, |a| a as f32),
+            Op::Unary(op, Reg::Real(a)) => {
+                let a = read(below, *a, count);
+                match op {
+                    UnaryOp::Neg => map1(a, out, |a| -a),
+                    UnaryOp::Abs => map1(a, out, f32::abs),
+                    UnaryOp::Exp => map1(a, out, f32::exp),
+                    UnaryOp::Log => map1(a, out, f32::ln),
+                    UnaryOp::Tanh => map1(a, out, f32::tanh),
+                    UnaryOp::Sqrt => map1(a, out, f32::sqrt),
+                    UnaryOp::Rsqrt => map1(a, out, |a| 1.0 / a.sqrt()),
+                    UnaryOp::Not | UnaryOp::ToReal => map1(a, out, |a| a),
+                }
+            }
+            Op::Binary(op, Reg::Real(a), Reg::Real(b)) => {
+                let (a, b) = (read(below, *a, count), read(below, *b, count));
+                match op {
+                    BinaryOp::Add => map2(a, b, out, |a, b| a + b),
+                    BinaryOp::Sub => map2(a, b, out, |a, b| a - b),
+                    BinaryOp::Mul => map2(a, b, out, |a, b| a * b),
+                    BinaryOp::Div => map2(a, b, out, |a, b| a / b),
+                    BinaryOp::Rem => map2(a, b, out, |a, b| a - b * (a / b).floor()),
+                    BinaryOp::Min => map2(a, b, out, f32::min),
+                    BinaryOp::Max => map2(a, b, out, f32::max),
+                    BinaryOp::Lt
+                    | BinaryOp::Le
+                    | BinaryOp::Gt
+                    | BinaryOp::Ge
+                    | BinaryOp::Eq
+                    | BinaryOp::Ne
+                    | BinaryOp::And
+                    | BinaryOp::Or => ill_typed(op),
+                }
+            }
+            Op::Select(c, Reg::Real(a), Reg::Real(b)) => {
+                select(
+                    read(&self.bools, *c, count),
+                    read(below, *a, count),
+                    read(below, *b, count),
+                    out,
+                );
+            }
+            Op::Int(_) | Op::Bool(_) | Op::Index(_) | Op::Len(_) | Op::Unary(..) | Op::Binary(..) | Op::Select(..) => {
+                ill_typed(op)
+            }
+        }
+    }
+
+    fn run_int(&mut self, op: &Op, to: usize, source: &dyn Source, count: usize) {
+        let (below, out) = target(&mut self.ints, to, count);
+        match op {
+            Op::Int(value) => out.fill(*value),
+            Op::Index(axis) => match source.lanes(*axis) {
+                Some(first) => out.iter_mut().zip(first..).for_each(|(out, index)| *out = index),
+                None => out.fill(source.index(*axis)),
+            },
+            Op::Len(axis) => out.fill(source.len(*axis)),
+            Op::Scalar(scalar) => out.fill(source.scalar(*scalar).1),
+            Op::Load { input, at } => {
+                for (lane, out) in out.iter_mut().enumerate() {
+                    let mut at = at.iter().map(|index| below[index * LANES + lane]);
+                    *out = source.load_int(*input, &mut at).unwrap_or(0);
+                }
+            }
+            Op::Unary(op, Reg::Int(a)) => {
+                let a = read(below, *a, count);
+                match op {
+                    UnaryOp::Neg => map1(a, out, i64::wrapping_neg),
+                    UnaryOp::Abs => map1(a, out, i64::wrapping_abs),
+                    UnaryOp::Not
+                    | UnaryOp::Exp
+                    | UnaryOp::Log
+                    | UnaryOp::Tanh
+                    | UnaryOp::Sqrt
+                    | UnaryOp::Rsqrt
+                    | UnaryOp::ToReal => ill_typed(op),
+                }
+            }
+            Op::Binary(op, Reg::Int(a), Reg::Int(b)) => {
+                let (a, b) = (read(below, *a, count), read(below, *b, count));
+                match op {
+                    BinaryOp::Add => map2(a, b, out, i64::wrapping_add),
+                    BinaryOp::Sub => map2(a, b, out, i64::wrapping_sub),
+                    BinaryOp::Mul => map2(a, b, out, i64::wrapping_mul),
+                    BinaryOp::Div => map2(a, b, out, floor_div),
+                    BinaryOp::Rem => map2(a, b, out, floor_rem),
+                    BinaryOp::Min => map2(a, b, out, i64::min),
+                    BinaryOp::Max => map2(a, b, out, i64::max),
+                    BinaryOp::Lt
+                    | BinaryOp::Le
+                    | BinaryOp::Gt
+                    | BinaryOp::Ge
+                    | BinaryOp::Eq
+                    | BinaryOp::Ne
+                    | BinaryOp::And
+                    | BinaryOp::Or => ill_typed(op),
+                }
+            }
+            Op::Select(c, Reg::Int(a), Reg::Int(b)) => {
+                select(
+                    read(&self.bools, *c, count),
+                    read(below, *a, count),
+                    read(below, *b, count),
+                    out,
+                );
+            }
+            Op::Real(_) | Op::Bool(_) | Op::Dot(_) | Op::Unary(..) | Op::Binary(..) | Op::Select(..) => ill_typed(op),
+        }
+    }
+
+    fn run_bool(&mut self, op: &Op, to: usize, count: usize) {
+        let (below, out) = target(&mut self.bools, to, count);
+        match op {
+            Op::Bool(value) => out.fill(*value),
+            Op::Unary(UnaryOp::Not, Reg::Bool(a)) => map1(read(below, *a, count), out, |a| !a),
+            Op::Binary(op, Reg::Real(a), Reg::Real(b)) => {
+                compare(op, read(&self.reals, *a, count), read(&self.reals, *b, count), out);
+            }
+            Op::Binary(op, Reg::Int(a), Reg::Int(b)) => {
+                compare(op, read(&self.ints, *a, count), read(&self.ints, *b, count), out);
+            }
+            Op::Binary(op, Reg::Bool(a), Reg::Bool(b)) => {
+                let (a, b) = (read(below, *a, count), read(below, *b, count));
+                match op {
+                    BinaryOp::And => map2(a, b, out, |a, b| a & b),
+                    BinaryOp::Or => map2(a, b, out, |a, b| a | b),
+                    BinaryOp::Eq => map2(a, b, out, |a, b| a == b),
+                    BinaryOp::Ne => map2(a, b, out, |a, b| a != b),
+                    BinaryOp::Add
+                    | BinaryOp::Sub
+                    | BinaryOp::Mul
+                    | BinaryOp::Div
+                    | BinaryOp::Rem
+                    | BinaryOp::Min
+                    | BinaryOp::Max
+                    | BinaryOp::Lt
+                    | BinaryOp::Le
+                    | BinaryOp::Gt
+                    | BinaryOp::Ge => ill_typed(op),
+                }
+            }
+            Op::Select(c, Reg::Bool(a), Reg::Bool(b)) => {
+                select(
+                    read(below, *c, count),
+                    read(below, *a, count),
+                    read(below, *b, count),
+                    out,
+                );
+            }
+            Op::Real(_)
+            | Op::Int(_)
+            | Op::Index(_)
+            | Op::Len(_)
+            | Op::Scalar(_)
+            | Op::Load { .. }
+            | Op::Dot(_)
+            | Op::Unary(..)
+            | Op::Binary(..)
+            | Op::Select(..) => ill_typed(op),
+        }
+    }
+}
+
+fn compare<T: Copy + PartialOrd>(op: &BinaryOp, a: &[T], b: &[T], out: &mut [bool]) {
+    match op {
+        BinaryOp::Lt => map2(a, b, out, |a, b| a < b),
+        BinaryOp::Le => map2(a, b, out, |a, b| a <= b),
+        BinaryOp::Gt => map2(a, b, out, |a, b| a > b),
+        BinaryOp::Ge => map2(a, b, out, |a, b| a >= b),
+        BinaryOp::Eq => map2(a, b, out, |a, b| a == b),
+        BinaryOp::Ne => map2(a, b, out, |a, b| a != b),
+        BinaryOp::Add
+        | BinaryOp::Sub
+        | BinaryOp::Mul
+        | BinaryOp::Div
+        | BinaryOp::Rem
+        | BinaryOp::Min
+        | BinaryOp::Max
+        | BinaryOp::And
+        | BinaryOp::Or => ill_typed(op),
+    }
+}
+
+/// An instruction whose operands do not fit its result: excluded by the checker, from which every [`Spec`] comes.
+fn ill_typed(op: &impl std::fmt::Debug) {
+    debug_assert!(false, "invariant: a checked spec is well typed, but {op:?} is not");
+}

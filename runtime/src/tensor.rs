@@ -1,0 +1,536 @@
+//! Views of the caller's memory: where an argument lies, its shape, its strides.
+//!
+//! A view borrows device memory of cudarc or a host slice. It is checked against its memory when it is made, and against
+//! the spec when it is used. Strides are in elements, on any axis order; the last axis must be contiguous when it reaches
+//! a kernel.
+
+use crate::error::Error;
+use cudarc::driver::{
+    CudaContext, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, DeviceSlice,
+    SyncOnDrop,
+};
+use drawloom_lang::spec::Dtype;
+use half::{bf16, f16};
+use std::sync::Arc;
+
+/// Most axes of a tensor.
+pub const MAX_RANK: usize = 8;
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Element types of tensors.
+pub trait Element: DeviceRepr + Copy + Send + Sync + 'static + sealed::Sealed {
+    /// The language's name for it.
+    const DTYPE: Dtype;
+    #[doc(hidden)]
+    fn host(slice: &[Self]) -> HostRef<'_>;
+    #[doc(hidden)]
+    fn host_mut(slice: &mut [Self]) -> HostMut<'_>;
+}
+
+/// Host memory of any element type.
+#[derive(Clone, Copy, Debug)]
+pub enum HostRef<'a> {
+    /// IEEE binary16.
+    F16(&'a [f16]),
+    /// bfloat16.
+    Bf16(&'a [bf16]),
+    /// IEEE binary32.
+    F32(&'a [f32]),
+    /// Signed 32-bit integers.
+    I32(&'a [i32]),
+}
+
+/// Writable host memory of any element type.
+#[derive(Debug)]
+pub enum HostMut<'a> {
+    /// IEEE binary16.
+    F16(&'a mut [f16]),
+    /// bfloat16.
+    Bf16(&'a mut [bf16]),
+    /// IEEE binary32.
+    F32(&'a mut [f32]),
+    /// Signed 32-bit integers.
+    I32(&'a mut [i32]),
+}
+
+macro_rules! element {
+    ($($ty:ty, $variant:ident;)*) => {$(
+        impl sealed::Sealed for $ty {}
+        impl Element for $ty {
+            const DTYPE: Dtype = Dtype::$variant;
+            fn host(slice: &[Self]) -> HostRef<'_> {
+                HostRef::$variant(slice)
+            }
+            fn host_mut(slice: &mut [Self]) -> HostMut<'_> {
+                HostMut::$variant(slice)
+            }
+        }
+    )*};
+}
+element!(f16, F16; bf16, Bf16; f32, F32; i32, I32;);
+
+/// Size in bytes of an element.
+pub fn size_of(dtype: Dtype) -> u64 {
+    match dtype {
+        Dtype::F16 | Dtype::Bf16 => 2,
+        Dtype::F32 | Dtype::I32 => 4,
+    }
+}
+
+/// Where memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Host memory.
+    Host,
+    /// Device memory of the context with this identity (the address of its `CUcontext`) on this device.
+    Device {
+        /// `CUcontext`.
+        context: usize,
+        /// Ordinal of the device.
+        ordinal: usize,
+    },
+    /// Device memory of the stream's context, by the promise of who gave the pointer.
+    Raw,
+}
+
+impl Place {
+    pub(crate) fn of(context: &Arc<CudaContext>) -> Place {
+        Place::Device {
+            context: context.cu_ctx() as usize,
+            ordinal: context.ordinal(),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Place::Host => "host",
+            Place::Device { .. } | Place::Raw => "device",
+        }
+    }
+}
+
+/// Everything about an argument but its lifetime: what the checks see.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct View {
+    /// Element type.
+    pub dtype: Dtype,
+    /// Number of axes.
+    pub rank: usize,
+    /// Sizes; the first `rank` count.
+    pub shape: [usize; MAX_RANK],
+    /// Strides in elements; the first `rank` count.
+    pub strides: [usize; MAX_RANK],
+    /// Address of the first element.
+    pub address: u64,
+    /// Elements of memory from there.
+    pub len: usize,
+    /// Where.
+    pub place: Place,
+}
+
+impl View {
+    /// Bytes from the first to one past the last element reached; 0 if there is no element.
+    pub fn extent(&self) -> u64 {
+        extent(
+            &self.shape[..self.rank.min(MAX_RANK)],
+            &self.strides[..self.rank.min(MAX_RANK)],
+        )
+        .and_then(|elements| (elements as u64).checked_mul(size_of(self.dtype)))
+        .unwrap_or(u64::MAX)
+    }
+}
+
+/// Elements from the first to one past the last reached; `None` if that overflows.
+pub(crate) fn extent(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    let mut last = 0usize;
+    for (size, stride) in shape.iter().zip(strides) {
+        last = last.checked_add((size - 1).checked_mul(*stride)?)?;
+    }
+    last.checked_add(1)
+}
+
+/// Device memory that can be read through a view.
+pub trait DeviceMemory<'a, T> {
+    /// All of it.
+    fn view(self) -> CudaView<'a, T>;
+}
+
+impl<'a, T> DeviceMemory<'a, T> for &'a CudaSlice<T> {
+    fn view(self) -> CudaView<'a, T> {
+        self.as_view()
+    }
+}
+
+impl<'a, T> DeviceMemory<'a, T> for CudaView<'a, T> {
+    fn view(self) -> CudaView<'a, T> {
+        self
+    }
+}
+
+/// Device memory that can be written through a view.
+pub trait DeviceMemoryMut<'a, T> {
+    /// All of it.
+    fn view_mut(self) -> CudaViewMut<'a, T>;
+}
+
+impl<'a, T> DeviceMemoryMut<'a, T> for &'a mut CudaSlice<T> {
+    fn view_mut(self) -> CudaViewMut<'a, T> {
+        self.as_view_mut()
+    }
+}
+
+impl<'a, T> DeviceMemoryMut<'a, T> for CudaViewMut<'a, T> {
+    fn view_mut(self) -> CudaViewMut<'a, T> {
+        self
+    }
+}
+
+enum Source<'a, T> {
+    Host(&'a [T]),
+    Device(CudaView<'a, T>),
+    Raw(u64, usize),
+}
+
+enum Sink<'a, T> {
+    Host(&'a mut [T]),
+    Device(CudaViewMut<'a, T>),
+    Raw(u64, usize),
+}
+
+/// An input: borrowed memory with a shape and strides. `N` is the number of axes.
+pub struct Tensor<'a, T, const N: usize> {
+    shape: [usize; N],
+    strides: [usize; N],
+    source: Source<'a, T>,
+}
+
+/// An output: exclusively borrowed memory with a shape and strides. `N` is the number of axes.
+pub struct TensorMut<'a, T, const N: usize> {
+    shape: [usize; N],
+    strides: [usize; N],
+    sink: Sink<'a, T>,
+}
+
+/// Strides of a dense row-major tensor, in elements; saturating, so that the check of the extent finds an overflow.
+fn dense<const N: usize>(shape: [usize; N]) -> [usize; N] {
+    let mut strides = [1usize; N];
+    for axis in (1..N).rev() {
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis].max(1));
+    }
+    strides
+}
+
+fn check_extent(shape: &[usize], strides: &[usize], len: usize, argument: &str) -> Result<(), Error> {
+    let needed = extent(shape, strides);
+    if needed.is_none_or(|needed| needed > len) {
+        let needed = needed.map_or_else(|| "more than any memory's".to_owned(), |needed| needed.to_string());
+        return Err(Error::OutOfBounds {
+            argument: argument.to_owned(),
+            needed,
+            given: len,
+        });
+    }
+    Ok(())
+}
+
+macro_rules! layout_methods {
+    () => {
+        /// Swaps two axes; the memory stays as it is.
+        ///
+        /// # Panics
+        /// If there is no axis `a` or `b`, as indexing does.
+        pub fn transpose(mut self, a: usize, b: usize) -> Self {
+            self.shape.swap(a, b);
+            self.strides.swap(a, b);
+            self
+        }
+
+        /// Sizes.
+        pub fn shape(&self) -> [usize; N] {
+            self.shape
+        }
+
+        /// Strides in elements.
+        pub fn strides(&self) -> [usize; N] {
+            self.strides
+        }
+
+        /// The same memory with other strides, in elements (0 repeats an element along an axis of an input).
+        ///
+        /// # Errors
+        /// [`Error::OutOfBounds`] if the shape then reaches beyond the memory.
+        pub fn with_strides(mut self, strides: [usize; N]) -> Result<Self, Error> {
+            check_extent(&self.shape, &strides, self.len(), "tensor")?;
+            self.strides = strides;
+            Ok(self)
+        }
+    };
+}
+
+impl<'a, T: Element, const N: usize> Tensor<'a, T, N> {
+    /// Dense row-major device memory: a `&CudaSlice`, or a `CudaView` of a part of one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the memory has fewer elements than the shape.
+    pub fn new(memory: impl DeviceMemory<'a, T>, shape: [usize; N]) -> Result<Self, Error> {
+        let view = memory.view();
+        let strides = dense(shape);
+        check_extent(&shape, &strides, view.len(), "tensor")?;
+        Ok(Tensor {
+            shape,
+            strides,
+            source: Source::Device(view),
+        })
+    }
+
+    /// Dense row-major host memory, for the CPU form.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the slice has fewer elements than the shape.
+    pub fn host(slice: &'a [T], shape: [usize; N]) -> Result<Self, Error> {
+        let strides = dense(shape);
+        check_extent(&shape, &strides, slice.len(), "tensor")?;
+        Ok(Tensor {
+            shape,
+            strides,
+            source: Source::Host(slice),
+        })
+    }
+
+    /// Device memory of `len` elements at `address`, with explicit strides in elements.
+    ///
+    /// # Safety
+    /// The memory must lie in the context of the stream that it is launched on, be readable there until the launch has
+    /// finished, and not be written meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the shape reaches beyond `len`.
+    pub unsafe fn from_raw(address: u64, len: usize, shape: [usize; N], strides: [usize; N]) -> Result<Self, Error> {
+        check_extent(&shape, &strides, len, "tensor")?;
+        Ok(Tensor {
+            shape,
+            strides,
+            source: Source::Raw(address, len),
+        })
+    }
+
+    layout_methods!();
+
+    fn len(&self) -> usize {
+        match &self.source {
+            Source::Host(slice) => slice.len(),
+            Source::Device(view) => view.len(),
+            Source::Raw(_, len) => *len,
+        }
+    }
+}
+
+impl<'a, T: Element, const N: usize> TensorMut<'a, T, N> {
+    /// Dense row-major device memory: a `&mut CudaSlice`, or a `CudaViewMut` of a part of one.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the memory has fewer elements than the shape.
+    pub fn new(memory: impl DeviceMemoryMut<'a, T>, shape: [usize; N]) -> Result<Self, Error> {
+        let view = memory.view_mut();
+        let strides = dense(shape);
+        check_extent(&shape, &strides, view.len(), "tensor")?;
+        Ok(TensorMut {
+            shape,
+            strides,
+            sink: Sink::Device(view),
+        })
+    }
+
+    /// Dense row-major host memory, for the CPU form.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the slice has fewer elements than the shape.
+    pub fn host(slice: &'a mut [T], shape: [usize; N]) -> Result<Self, Error> {
+        let strides = dense(shape);
+        check_extent(&shape, &strides, slice.len(), "tensor")?;
+        Ok(TensorMut {
+            shape,
+            strides,
+            sink: Sink::Host(slice),
+        })
+    }
+
+    /// Device memory of `len` elements at `address`, with explicit strides in elements.
+    ///
+    /// # Safety
+    /// The memory must lie in the context of the stream that it is launched on, be writable there until the launch has
+    /// finished, and be neither read nor written by others meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the shape reaches beyond `len`.
+    pub unsafe fn from_raw(address: u64, len: usize, shape: [usize; N], strides: [usize; N]) -> Result<Self, Error> {
+        check_extent(&shape, &strides, len, "tensor")?;
+        Ok(TensorMut {
+            shape,
+            strides,
+            sink: Sink::Raw(address, len),
+        })
+    }
+
+    layout_methods!();
+
+    fn len(&self) -> usize {
+        match &self.sink {
+            Sink::Host(slice) => slice.len(),
+            Sink::Device(view) => view.len(),
+            Sink::Raw(_, len) => *len,
+        }
+    }
+}
+
+fn erase<T: Element, const N: usize>(
+    shape: [usize; N],
+    strides: [usize; N],
+    address: u64,
+    len: usize,
+    place: Place,
+) -> View {
+    let mut view = View {
+        dtype: T::DTYPE,
+        rank: N,
+        shape: [0; MAX_RANK],
+        strides: [0; MAX_RANK],
+        address,
+        len,
+        place,
+    };
+    // A tensor of more axes than any spec's is refused by its rank; what does not fit here is not looked at.
+    for axis in 0..N.min(MAX_RANK) {
+        view.shape[axis] = shape[axis];
+        view.strides[axis] = strides[axis];
+    }
+    view
+}
+
+/// An input of any element type and rank: what launchers take.
+///
+/// # Safety
+/// The address and length that it gives must be memory that is valid for reads until the guard is dropped, in the context
+/// that its view names.
+pub unsafe trait Input {
+    /// What the checks see. On the device, the address is known once the stream is: see [`Input::device`].
+    fn view(&self) -> View;
+    /// The device address, after the stream waits for earlier writes, and the guard that records the read. `None` for
+    /// host memory.
+    fn device<'s>(&'s self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)>;
+    /// The host memory, if it is that.
+    fn host(&self) -> Option<HostRef<'_>>;
+}
+
+/// An output of any element type and rank: what launchers take.
+///
+/// # Safety
+/// The address and length that it gives must be memory that is valid for writes and that nobody else uses until the guard
+/// is dropped, in the context that its view names.
+pub unsafe trait Output {
+    /// What the checks see.
+    fn view(&self) -> View;
+    /// The device address, after the stream waits for earlier reads and writes, and the guard that records the write.
+    /// `None` for host memory.
+    fn device<'s>(&'s mut self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)>;
+    /// The host memory, if it is that.
+    fn host(&mut self) -> Option<HostMut<'_>>;
+}
+
+// SAFETY: the view was checked against the borrowed memory when it was made, or its maker promised so (`from_raw`).
+unsafe impl<T: Element, const N: usize> Input for Tensor<'_, T, N> {
+    fn view(&self) -> View {
+        let (address, place) = match &self.source {
+            Source::Host(slice) => (slice.as_ptr() as u64, Place::Host),
+            Source::Device(view) => (0, Place::of(view.stream().context())),
+            Source::Raw(address, _) => (*address, Place::Raw),
+        };
+        erase::<T, N>(self.shape, self.strides, address, self.len(), place)
+    }
+
+    fn device<'s>(&'s self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
+        match &self.source {
+            Source::Host(_) => None,
+            Source::Device(view) => {
+                let (address, guard) = view.device_ptr(stream);
+                Some((address, Some(guard)))
+            }
+            Source::Raw(address, _) => Some((*address, None)),
+        }
+    }
+
+    fn host(&self) -> Option<HostRef<'_>> {
+        match &self.source {
+            Source::Host(slice) => Some(T::host(slice)),
+            Source::Device(_) | Source::Raw(..) => None,
+        }
+    }
+}
+
+// SAFETY: the view was checked against the exclusively borrowed memory when it was made, or its maker promised so
+// (`from_raw`).
+unsafe impl<T: Element, const N: usize> Output for TensorMut<'_, T, N> {
+    fn view(&self) -> View {
+        let (address, place) = match &self.sink {
+            Sink::Host(slice) => (slice.as_ptr() as u64, Place::Host),
+            Sink::Device(view) => (0, Place::of(view.stream().context())),
+            Sink::Raw(address, _) => (*address, Place::Raw),
+        };
+        erase::<T, N>(self.shape, self.strides, address, self.len(), place)
+    }
+
+    fn device<'s>(&'s mut self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
+        match &mut self.sink {
+            Sink::Host(_) => None,
+            Sink::Device(view) => {
+                let (address, guard) = view.device_ptr_mut(stream);
+                Some((address, Some(guard)))
+            }
+            Sink::Raw(address, _) => Some((*address, None)),
+        }
+    }
+
+    fn host(&mut self) -> Option<HostMut<'_>> {
+        match &mut self.sink {
+            Sink::Host(slice) => Some(T::host_mut(slice)),
+            Sink::Device(_) | Sink::Raw(..) => None,
+        }
+    }
+}
+
+/// A run-time scalar.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Scalar {
+    /// Real.
+    F32(f32),
+    /// Integer.
+    I32(i32),
+}
+
+impl Scalar {
+    /// Its type.
+    pub fn dtype(self) -> Dtype {
+        match self {
+            Scalar::F32(_) => Dtype::F32,
+            Scalar::I32(_) => Dtype::I32,
+        }
+    }
+}
+
+impl From<f32> for Scalar {
+    fn from(value: f32) -> Scalar {
+        Scalar::F32(value)
+    }
+}
+
+impl From<i32> for Scalar {
+    fn from(value: i32) -> Scalar {
+        Scalar::I32(value)
+    }
+}
