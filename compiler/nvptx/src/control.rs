@@ -1,0 +1,185 @@
+//! Blocks, loops, branches, and the dispatch of statements.
+
+use drawloom_kernel::ir::{Block, Effect, If, Loop, Op, Stmt, Val};
+use inkwell::IntPredicate;
+
+use crate::build::{Any, Int};
+use crate::emitter::Emitter;
+use crate::error::{Result, malformed};
+
+impl<'c> Emitter<'c, '_> {
+    /// Both conditions, where `None` always holds.
+    pub fn both(&self, a: Option<Int<'c>>, b: Option<Int<'c>>) -> Option<Int<'c>> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(self.b.and(a, b)),
+            (a, b) => a.or(b),
+        }
+    }
+    /// Emits `body` for the lanes where `guard` holds.
+    pub fn guarded(&mut self, guard: Option<Int<'c>>, body: impl FnOnce(&mut Self)) {
+        let Some(cond) = guard else {
+            body(self);
+            return;
+        };
+        let (then, after) = (self.b.block("then"), self.b.block("after"));
+        self.b.branch(cond, then, after);
+        self.b.at_end(then);
+        body(self);
+        self.b.jump(after);
+        self.b.at_end(after);
+    }
+    /// Emits the statements of a block.
+    pub fn statements(&mut self, block: &Block) -> Result<()> {
+        for s in &block.0 {
+            match s {
+                Stmt::Let { dst, op } => {
+                    self.operation(*dst, op)?;
+                    self.learn(*dst, op);
+                }
+                Stmt::Do(e) => self.effect(e)?,
+                Stmt::Loop(l) => self.repeat(l)?,
+                Stmt::If(i) => self.choose(i)?,
+                Stmt::Stream(_) => return malformed("a stream that no pipeliner has expanded"),
+            }
+        }
+        Ok(())
+    }
+    fn operation(&mut self, dst: Val, op: &Op) -> Result<()> {
+        match op {
+            Op::ConstF(_) | Op::ConstI(_) => self.constant(dst, op),
+            Op::Param(p) => self.parameter(dst, *p),
+            Op::Cta => {
+                let n = self.b.call("llvm.nvvm.read.ptx.sreg.ctaid.x", &[], &[]);
+                self.define(dst, vec![n])
+            }
+            Op::WarpInRole => self.define(dst, vec![self.team.warp.into()]),
+            Op::RowIota => self.row_iota(dst),
+            Op::ColIota => self.col_iota(dst),
+            Op::Map(op, operands) => self.elementwise(dst, *op, operands),
+            Op::Reduce(op, of) => self.reduce(dst, *op, *of),
+            Op::Mma { acc, a, b } => self.mma(dst, *acc, a, b),
+            Op::MmaAsync { .. } => self.unsupported("an asynchronous matrix product"),
+            Op::MmaWait { .. } => self.unsupported("a wait for an asynchronous matrix product"),
+            Op::LoadGlobal {
+                tensor,
+                at,
+                guard,
+                fill,
+            } => self.load_global(dst, *tensor, at, *guard, *fill),
+            Op::LoadShared(view) => self.load_shared(dst, view),
+        }
+    }
+    fn effect(&mut self, e: &Effect) -> Result<()> {
+        match e {
+            Effect::Copy { kind, src, dst } => self.copy(*kind, src, dst),
+            Effect::StoreTile { src, dst, bytes } => self.store_tile(src, dst, *bytes),
+            Effect::StoreShared { dst, value } => self.store_shared(dst, *value),
+            Effect::StoreGlobal {
+                tensor,
+                at,
+                guard,
+                value,
+            } => self.store_global(*tensor, at, *guard, *value),
+            Effect::CommitGroup => {
+                self.commit_group();
+                Ok(())
+            }
+            Effect::WaitGroup { pending } => {
+                self.wait_group(*pending);
+                Ok(())
+            }
+            Effect::Barrier { id, warps } => self.barrier(*id, *warps),
+            Effect::BarrierArrive { id, warps } => self.barrier_arrive(*id, *warps),
+            Effect::Assert { cond, message: _ } => self.assert(*cond),
+            Effect::MbarArrive { .. } | Effect::MbarExpect { .. } | Effect::MbarWait { .. } => {
+                self.unsupported("an mbarrier")
+            }
+            Effect::FenceProxyAsync => self.unsupported("a proxy fence"),
+            Effect::MmaFence | Effect::MmaCommit => self.unsupported("an asynchronous matrix product"),
+            Effect::TmaStore { .. } | Effect::TmaStoreWait { .. } => self.unsupported("a bulk tensor store"),
+            Effect::SetRegisters { .. } => self.unsupported("a register budget"),
+        }
+    }
+    /// Emits a loop, tested before the first iteration and then at the end of each.
+    fn repeat(&mut self, l: &Loop) -> Result<()> {
+        let (lo, hi) = (self.int(l.lo)?, self.int(l.hi)?);
+        let mut inits = Vec::new();
+        for c in &l.carried {
+            inits.push(self.registers(c.init)?);
+        }
+        let before = self.b.here();
+        let (body, after) = (self.b.block("loop"), self.b.block("done"));
+        self.b.branch(self.b.icmp(IntPredicate::SLT, lo, hi), body, after);
+
+        self.b.at_end(body);
+        let var = self.b.phi(self.b.i32().into());
+        var.add_incoming(&[(&lo, before)]);
+        let mut phis = Vec::new();
+        for (c, init) in l.carried.iter().zip(&inits) {
+            let args: Vec<_> = init.iter().map(|r| self.b.phi(r.get_type())).collect();
+            for (phi, r) in args.iter().zip(init.iter()) {
+                phi.add_incoming(&[(r, before)]);
+            }
+            self.define(c.arg, args.iter().map(|p| p.as_basic_value()).collect())?;
+            phis.push(args);
+        }
+        self.define(l.var, vec![var.as_basic_value()])?;
+        self.statements(&l.body)?;
+        let n = self.b.add(var.as_basic_value().into_int_value(), self.b.c32(1));
+        let latch = self.b.here();
+        let mut nexts = Vec::new();
+        for (c, args) in l.carried.iter().zip(&phis) {
+            let next = self.registers(c.next)?;
+            if next.len() != args.len() {
+                return malformed(format!("{} does not carry to {}", c.next, c.arg));
+            }
+            for (phi, r) in args.iter().zip(next.iter()) {
+                phi.add_incoming(&[(r, latch)]);
+            }
+            nexts.push(next);
+        }
+        var.add_incoming(&[(&n, latch)]);
+        self.b.branch(self.b.icmp(IntPredicate::SLT, n, hi), body, after);
+
+        self.b.at_end(after);
+        for ((c, init), next) in l.carried.iter().zip(&inits).zip(&nexts) {
+            let merged = self.merge(&[(init, before), (next, latch)]);
+            self.define(c.result, merged)?;
+        }
+        Ok(())
+    }
+    /// The phis of equally many registers that come from several blocks.
+    fn merge(&self, from: &[(&[Any<'c>], inkwell::basic_block::BasicBlock<'c>)]) -> Vec<Any<'c>> {
+        (0..from[0].0.len())
+            .map(|i| {
+                let phi = self.b.phi(from[0].0[i].get_type());
+                for (registers, block) in from {
+                    phi.add_incoming(&[(&registers[i], *block)]);
+                }
+                phi.as_basic_value()
+            })
+            .collect()
+    }
+    fn choose(&mut self, i: &If) -> Result<()> {
+        let cond = self.int(i.cond)?;
+        let (then, otherwise, after) = (self.b.block("then"), self.b.block("else"), self.b.block("after"));
+        self.b.branch(cond, then, otherwise);
+        let mut ends = Vec::new();
+        for (block, body) in [(then, &i.then), (otherwise, &i.otherwise)] {
+            self.b.at_end(block);
+            self.statements(body)?;
+            ends.push(self.b.here());
+            self.b.jump(after);
+        }
+        self.b.at_end(after);
+        for p in &i.results {
+            let (a, b) = (self.registers(p.then)?, self.registers(p.otherwise)?);
+            if a.len() != b.len() {
+                return malformed(format!("{} and {} do not merge", p.then, p.otherwise));
+            }
+            let merged = self.merge(&[(&a, ends[0]), (&b, ends[1])]);
+            self.define(p.result, merged)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,333 @@
+//! Copies of tiles between global and shared memory by all warps of a role.
+//!
+//! Chunk `c` of a tile is moved by thread `c % threads`. The rows and chunks that a thread meets repeat after a *period*
+//! of accesses, shifted by a constant number of rows that is a multiple of 8 (so that the swizzle repeats too). What
+//! depends on the thread is computed once per access of a period, in the prelude; the others add constants (in shared
+//! memory) or multiples of the row stride (in global memory).
+//!
+//! A tile that lies wholly inside its tensor is copied without looking at row numbers: one uniform branch decides.
+
+use drawloom_kernel::ir::{Access, CopyKind, GlobalTile, RowIndex, SharedView};
+use inkwell::IntPredicate;
+use inkwell::types::BasicTypeEnum;
+
+use crate::asm;
+use crate::build::{Any, Int, Ptr};
+use crate::emitter::{Emitter, LaneKey};
+use crate::error::{Result, malformed};
+use crate::math;
+
+/// How a tile is cut into accesses.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Bytes per access.
+    bytes: u32,
+    /// Accesses per row.
+    per_row: u32,
+    /// Accesses of the tile.
+    chunks: u32,
+    /// Threads that share them.
+    threads: u32,
+    /// Accesses of a thread after which the chunk repeats.
+    period: u32,
+    /// Rows passed in a period.
+    rows: u32,
+}
+
+/// One access of a thread.
+struct Place<'c> {
+    shared: Ptr<'c>,
+    global: Ptr<'c>,
+    /// Whether the thread has this access at all. `None`: yes.
+    mine: Option<Int<'c>>,
+    /// Whether its row exists. `None`: yes.
+    exists: Option<Int<'c>>,
+}
+
+/// Greatest common divisor.
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl<'c> Emitter<'c, '_> {
+    /// Row of the chunk of this thread among those from number `first`.
+    pub fn copy_row(&mut self, per_row: u32, first: u32) -> Int<'c> {
+        let b = &self.b;
+        b.udiv(
+            b.add(self.team.thread, b.c32(i64::from(first))),
+            b.c32(i64::from(per_row)),
+        )
+    }
+    /// Number in its row of that chunk.
+    pub fn copy_chunk(&mut self, per_row: u32, first: u32) -> Int<'c> {
+        let b = &self.b;
+        b.urem(
+            b.add(self.team.thread, b.c32(i64::from(first))),
+            b.c32(i64::from(per_row)),
+        )
+    }
+    /// How a tile is cut.
+    fn cut(&self, tile: &GlobalTile, view: &SharedView, bytes: u32) -> Result<Cut> {
+        let dtype = self.tensor(tile.tensor)?.2;
+        let Some(buffer) = self.kernel.buffers.get(view.buf.index()) else {
+            return malformed(format!("{} is not declared", view.buf));
+        };
+        if (tile.rows, tile.cols, dtype) != (view.rows, view.cols, buffer.dtype) {
+            return malformed(format!("a tile of {} and a window of {} differ", tile.tensor, view.buf));
+        }
+        let row_bytes = tile.cols * dtype.bytes();
+        if !matches!(bytes, 2 | 4 | 8 | 16)
+            || !row_bytes.is_multiple_of(bytes)
+            || !(view.col * dtype.bytes()).is_multiple_of(bytes)
+            || !(buffer.cols * dtype.bytes()).is_multiple_of(bytes)
+        {
+            return malformed(format!(
+                "a tile with rows of {row_bytes} bytes is not copied by {bytes} bytes"
+            ));
+        }
+        let (threads, per_row) = (32 * self.team.warps, row_bytes / bytes);
+        let mut period = per_row / gcd(per_row, threads);
+        while !(period * threads / per_row).is_multiple_of(8) {
+            period *= 2;
+        }
+        Ok(Cut {
+            bytes,
+            per_row,
+            chunks: tile.rows * per_row,
+            threads,
+            period,
+            rows: period * threads / per_row,
+        })
+    }
+    /// The accesses of this thread; `checked`: rows that do not exist are guarded.
+    fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView, checked: bool) -> Result<Vec<Place<'c>>> {
+        let (shared, odd_row, row_bytes, bits) = self.view_base(view)?;
+        let first_row = self.int(tile.first_row)?;
+        let limit = self.int(tile.row_limit)?;
+        let first_byte = view.col * self.kernel.buffers[view.buf.index()].dtype.bytes();
+        let mut starts: Vec<(Int<'c>, Ptr<'c>)> = Vec::new();
+        let mut out = Vec::new();
+        for i in 0..cut.chunks.div_ceil(cut.threads) {
+            let (turn, phase) = (i / cut.period, i % cut.period);
+            let first = phase * cut.threads;
+            let row = self.lane_part(LaneKey::CopyRow {
+                per_row: cut.per_row,
+                first,
+            });
+            let chunk = self.lane_part(LaneKey::CopyChunk {
+                per_row: cut.per_row,
+                first,
+            });
+            if turn == 0 {
+                let place = |e: &Self, whole_row: Int<'c>| {
+                    let b = &e.b;
+                    let byte = b.add(b.mul(chunk, b.c32(i64::from(cut.bytes))), b.c32(i64::from(first_byte)));
+                    let by = b.shl(b.and(b.lshr(whole_row, 3 - bits), b.c32((1 << bits) - 1)), 4);
+                    b.add(
+                        b.mul(row, b.c32(i64::from(row_bytes))),
+                        if bits == 0 { byte } else { b.xor(byte, by) },
+                    )
+                };
+                let offset = match odd_row {
+                    None => self.in_prelude(|e| place(e, row)),
+                    Some(r) => place(self, self.b.add(r, row)),
+                };
+                starts.push((row, self.b.shared_ptr(self.b.add(shared, offset))));
+            }
+            let (row, start) = starts[phase as usize];
+            let down = turn * cut.rows;
+            let number = self.b.add(self.b.add(first_row, row), self.b.c32(i64::from(down)));
+            let exists = checked.then(|| self.b.icmp(IntPredicate::ULT, number, limit));
+            let mine = ((i + 1) * cut.threads > cut.chunks).then(|| {
+                let left = self.b.c32(i64::from(cut.chunks - i * cut.threads));
+                self.b.icmp(IntPredicate::ULT, self.team.thread, left)
+            });
+            let global = self.row_address(tile, row, down, chunk, cut.bytes)?;
+            out.push(Place {
+                shared: self.b.offset_by(start, down * row_bytes),
+                global,
+                mine,
+                exists,
+            });
+        }
+        Ok(out)
+    }
+    /// Address of chunk `chunk` in row `row + down` of a tile: `row` and `chunk` are of the thread, `down` is constant.
+    fn row_address(
+        &mut self,
+        tile: &GlobalTile,
+        row: Int<'c>,
+        down: u32,
+        chunk: Int<'c>,
+        bytes: u32,
+    ) -> Result<Ptr<'c>> {
+        let (base, strides, dtype, _) = self.tensor(tile.tensor)?;
+        if tile.at.len() + 1 != strides.len() {
+            return malformed(format!(
+                "{} row indices for the {} axes of {}",
+                tile.at.len(),
+                strides.len(),
+                tile.tensor
+            ));
+        }
+        let first_row = self.int(tile.first_row)?;
+        let wide = self.b.i64();
+        let size = self.b.c64(i64::from(dtype.bytes()));
+        // In bytes: of the tile, of the thread's place in it, and of the constant rows below that.
+        let mut tile_part = self.b.c64(i64::from(tile.col * dtype.bytes()));
+        let mut thread_part = self.in_prelude(|e| e.b.zext(e.b.mul(chunk, e.b.c32(i64::from(bytes))), wide));
+        let mut down_part = self.b.c64(0);
+        for (index, stride) in tile.at.iter().zip(&strides) {
+            let stride = self.in_prelude(|e| e.b.mul(*stride, size));
+            let number = |e: &Self| e.b.add(e.b.add(first_row, row), e.b.c32(i64::from(down)));
+            match index {
+                RowIndex::Fixed(v) => {
+                    let at = self.b.sext(self.int(*v)?, wide);
+                    tile_part = self.b.add(tile_part, self.b.mul(at, stride));
+                }
+                RowIndex::Row => {
+                    let at = self.b.sext(first_row, wide);
+                    tile_part = self.b.add(tile_part, self.b.mul(at, stride));
+                    thread_part = self.in_prelude(|e| {
+                        let rows = e.b.mul(e.b.zext(row, wide), stride);
+                        e.b.add(thread_part, rows)
+                    });
+                    down_part = self.in_prelude(|e| {
+                        let rows = e.b.mul(e.b.c64(i64::from(down)), stride);
+                        e.b.add(down_part, rows)
+                    });
+                }
+                RowIndex::RowDiv { by } => {
+                    let at = math::floor_div(&self.b, number(self), self.int(*by)?);
+                    thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
+                }
+                RowIndex::RowRem { by, base } => {
+                    let rem = math::floor_rem(&self.b, number(self), self.int(*by)?);
+                    let at = self.b.add(rem, self.int(*base)?);
+                    thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
+                }
+            }
+        }
+        let p = self.b.offset(self.b.offset(base, tile_part), thread_part);
+        Ok(if down == 0 { p } else { self.b.offset(p, down_part) })
+    }
+    /// Emits `body` twice, for a tile inside its tensor (`false`) and for one that is not (`true`).
+    fn by_fit(&mut self, tile: &GlobalTile, mut body: impl FnMut(&mut Self, bool) -> Result<()>) -> Result<()> {
+        let (first, limit) = (self.int(tile.first_row)?, self.int(tile.row_limit)?);
+        let b = &self.b;
+        let end = b.add(first, b.c32(i64::from(tile.rows)));
+        let not_before = b.icmp(IntPredicate::SGE, first, b.c32(0));
+        let fits = b.and(not_before, b.icmp(IntPredicate::SLE, end, limit));
+        let (inside, edge, after) = (b.block("inside"), b.block("edge"), b.block("copied"));
+        b.branch(fits, inside, edge);
+        for (block, checked) in [(inside, false), (edge, true)] {
+            self.b.at_end(block);
+            body(self, checked)?;
+            self.b.jump(after);
+        }
+        self.b.at_end(after);
+        Ok(())
+    }
+    /// Emits a copy to shared memory.
+    pub fn copy(&mut self, kind: CopyKind, src: &GlobalTile, dst: &SharedView) -> Result<()> {
+        if self.tensor(src.tensor)?.3 != Access::In {
+            return malformed(format!("{} is written, and cannot be copied from", src.tensor));
+        }
+        match kind {
+            CopyKind::Sync { bytes } => {
+                let cut = self.cut(src, dst, bytes)?;
+                self.by_fit(src, |e, checked| e.copy_sync(cut, src, dst, checked))
+            }
+            CopyKind::CpAsync { bytes } => {
+                if bytes < 4 {
+                    return malformed(format!("cp.async of {bytes} bytes"));
+                }
+                let cut = self.cut(src, dst, bytes)?;
+                self.by_fit(src, |e, checked| e.copy_async(cut, src, dst, checked))
+            }
+            CopyKind::Tma { .. } => self.unsupported("a bulk tensor copy"),
+        }
+    }
+    fn copy_async(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView, checked: bool) -> Result<()> {
+        let (plain, sized) = match cut.bytes {
+            4 => (
+                "llvm.nvvm.cp.async.ca.shared.global.4",
+                "llvm.nvvm.cp.async.ca.shared.global.4.s",
+            ),
+            8 => (
+                "llvm.nvvm.cp.async.ca.shared.global.8",
+                "llvm.nvvm.cp.async.ca.shared.global.8.s",
+            ),
+            _ => (
+                "llvm.nvvm.cp.async.cg.shared.global.16",
+                "llvm.nvvm.cp.async.cg.shared.global.16.s",
+            ),
+        };
+        for a in self.accesses(cut, src, dst, checked)? {
+            let places = [Any::from(a.shared), a.global.into()];
+            let (all, none) = (self.b.c32(i64::from(cut.bytes)), self.b.c32(0));
+            let size = a.exists.map(|e| self.b.select_int(e, all, none).into());
+            self.guarded(a.mine, |e| match size {
+                Some(n) => e.b.call_void(sized, &[], &[places[0], places[1], n]),
+                None => e.b.call_void(plain, &[], &places),
+            });
+        }
+        Ok(())
+    }
+    /// The registers of one access: how many, and of which type.
+    fn words(&self, bytes: u32) -> (usize, BasicTypeEnum<'c>) {
+        match bytes {
+            2 => (1, self.b.i16().into()),
+            4 => (1, self.b.i32().into()),
+            n => (n as usize / 4, self.b.i32().into()),
+        }
+    }
+    fn copy_sync(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView, checked: bool) -> Result<()> {
+        let (count, word) = self.words(cut.bytes);
+        let zero: Any<'c> = word.into_int_type().const_zero().into();
+        let accesses = self.accesses(cut, src, dst, checked)?;
+        // Loads of several accesses are in flight at once, as many as registers allow.
+        for batch in accesses.chunks((64 / (4 * count)).max(1)) {
+            let mut loaded = Vec::new();
+            for a in batch {
+                loaded.push(match self.both(a.mine, a.exists) {
+                    Some(g) => asm::load_global_if(&self.b, g, a.global, &vec![zero; count]),
+                    None if count == 1 => vec![self.b.load_constant(word, a.global, cut.bytes)],
+                    None => {
+                        let ty = self.b.i32().vec_type(count as u32).into();
+                        let v = self.b.load_constant(ty, a.global, cut.bytes);
+                        (0..count as u32).map(|i| self.b.lane(v, i)).collect()
+                    }
+                });
+            }
+            for (a, v) in batch.iter().zip(loaded) {
+                let v = if count == 1 { v[0] } else { self.b.vector(&v) };
+                self.guarded(a.mine, |e| e.b.store(a.shared, v, cut.bytes));
+            }
+        }
+        Ok(())
+    }
+    /// Emits a copy from shared memory.
+    pub fn store_tile(&mut self, src: &SharedView, dst: &GlobalTile, bytes: u32) -> Result<()> {
+        if self.tensor(dst.tensor)?.3 != Access::Out {
+            return malformed(format!("{} is read, and cannot be stored to", dst.tensor));
+        }
+        let cut = self.cut(dst, src, bytes)?;
+        let (count, word) = self.words(bytes);
+        let ty = if count == 1 {
+            word
+        } else {
+            self.b.i32().vec_type(count as u32).into()
+        };
+        self.by_fit(dst, |e, checked| {
+            for a in e.accesses(cut, dst, src, checked)? {
+                let guard = e.both(a.mine, a.exists);
+                e.guarded(guard, |e| {
+                    let v = e.b.load(ty, a.shared, bytes);
+                    e.b.store(a.global, v, bytes);
+                });
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,319 @@
+//! Shared memory: addresses, `ldmatrix`, and elementwise loads and stores.
+//!
+//! Rows of a swizzled buffer have their 16-byte chunks permuted by bits of the row number. All accesses here go to rows
+//! `8 * k + r` where `r` depends on the lane alone, so the permutation is an exclusive or of lane-dependent bits with a
+//! constant chunk number. The address of an access is therefore one of at most eight pointers per window (one per value
+//! of the constant's low bits) plus a constant that the instruction carries: see [`Window`].
+
+use std::collections::BTreeMap;
+
+use drawloom_kernel::ir::{Frag, Layout, SharedView, Val};
+use inkwell::types::BasicTypeEnum;
+
+use crate::build::{Any, Int, Ptr, SHARED};
+use crate::emitter::{Emitter, LaneKey};
+use crate::error::{Result, malformed, multiple};
+use crate::slots::Slots;
+
+/// Which place of a matrix a lane addresses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum MatrixLanes {
+    /// `ldmatrix` of four 8 x 8 matrices, two below each other, then two beside them.
+    RowsFirst,
+    /// `ldmatrix` of four 8 x 8 matrices, two beside each other, then two below them.
+    ChunksFirst,
+    /// The pair of adjacent columns of the mma layout, 16-bit elements.
+    Pair16,
+    /// The same, 32-bit elements.
+    Pair32,
+}
+
+/// A window of a shared buffer, and the pointers into it that were made so far.
+pub(crate) struct Window<'c> {
+    /// Address of the window's first row.
+    base: Int<'c>,
+    /// First row, where it is not known to be a multiple of 8.
+    odd_row: Option<Int<'c>>,
+    row_bytes: u32,
+    /// First chunk.
+    chunk: u32,
+    /// Low bits of the chunk number that are permuted.
+    bits: u32,
+    pointers: BTreeMap<(MatrixLanes, u32), Ptr<'c>>,
+}
+
+/// Low bits of a chunk number that [`drawloom_kernel::ir::swizzle`] permutes.
+fn swizzled_bits(chunks: u32) -> u32 {
+    chunks.trailing_zeros().min(3)
+}
+
+impl<'c> Emitter<'c, '_> {
+    /// Byte address of a view's first row, its odd part (see [`Window`]), the bytes of a row, and the permuted bits.
+    pub fn view_base(&mut self, v: &SharedView) -> Result<(Int<'c>, Option<Int<'c>>, u32, u32)> {
+        let Some(buffer) = self.kernel.buffers.get(v.buf.index()) else {
+            return malformed(format!("{} is not declared", v.buf));
+        };
+        let row_bytes = buffer.cols * buffer.dtype.bytes();
+        if buffer.swizzled {
+            multiple(
+                &format!("the row size in bytes of the swizzled buffer {}", buffer.name),
+                row_bytes,
+                16,
+            )?;
+        }
+        let bits = if buffer.swizzled {
+            swizzled_bits(row_bytes / 16)
+        } else {
+            0
+        };
+        let mut base = self
+            .b
+            .add(self.shared, self.b.c32(i64::from(self.offsets[v.buf.index()])));
+        if let Some(slot) = v.slot {
+            let bytes = self.b.mul(self.int(slot)?, self.b.c32(i64::from(buffer.slot_bytes())));
+            base = self.b.add(base, bytes);
+        }
+        let mut odd_row = None;
+        if let Some(row) = v.row {
+            let n = self.int(row)?;
+            base = self.b.add(base, self.b.mul(n, self.b.c32(i64::from(row_bytes))));
+            if bits > 0 && self.low_zeros(row) < 3 {
+                odd_row = Some(n);
+            }
+        }
+        Ok((base, odd_row, row_bytes, bits))
+    }
+    /// A window that begins at a whole chunk.
+    pub fn window(&mut self, v: &SharedView) -> Result<Window<'c>> {
+        let (base, odd_row, row_bytes, bits) = self.view_base(v)?;
+        let first = v.col * self.kernel.buffers[v.buf.index()].dtype.bytes();
+        if !first.is_multiple_of(16) {
+            multiple("the first byte of a window's row", first, 16)?;
+        }
+        Ok(Window {
+            base,
+            odd_row,
+            row_bytes,
+            chunk: first / 16,
+            bits,
+            pointers: BTreeMap::new(),
+        })
+    }
+    /// What lane-dependent row, chunk (0 or 1) and byte a lane addresses.
+    fn matrix_place(&self, lanes: MatrixLanes) -> (Int<'c>, Int<'c>, Int<'c>) {
+        let (b, lane) = (&self.b, self.lane);
+        let bit = |n: u32| b.and(b.lshr(lane, n), b.c32(1));
+        match lanes {
+            MatrixLanes::RowsFirst => (b.and(lane, b.c32(15)), bit(4), b.c32(0)),
+            MatrixLanes::ChunksFirst => (b.or(b.and(lane, b.c32(7)), b.shl(bit(4), 3)), bit(3), b.c32(0)),
+            MatrixLanes::Pair16 => (b.lshr(lane, 2), b.c32(0), b.shl(b.and(lane, b.c32(3)), 2)),
+            MatrixLanes::Pair32 => (b.lshr(lane, 2), bit(1), b.shl(b.and(lane, b.c32(1)), 3)),
+        }
+    }
+    /// Byte offset of the place that this lane addresses, of the chunk numbers whose low bits are `chunk`.
+    pub fn matrix_lane(&mut self, lanes: MatrixLanes, row_bytes: u32, bits: u32, chunk: u32) -> Int<'c> {
+        let (row, own, byte) = self.matrix_place(lanes);
+        let moved = self.permuted(row, own, bits, chunk);
+        let b = &self.b;
+        b.add(b.mul(row, b.c32(i64::from(row_bytes))), b.add(b.shl(moved, 4), byte))
+    }
+    /// Position of chunk `own + chunk` of a row.
+    fn permuted(&self, row: Int<'c>, own: Int<'c>, bits: u32, chunk: u32) -> Int<'c> {
+        let b = &self.b;
+        if bits == 0 {
+            return b.add(own, b.c32(i64::from(chunk)));
+        }
+        let mask = b.c32((1 << bits) - 1);
+        let by = b.and(b.lshr(row, 3 - bits), mask);
+        if chunk.is_multiple_of(2) {
+            // `own` is a bit, so the sum is an exclusive or, and the constant part may come last.
+            b.xor(b.xor(own, by), b.c32(i64::from(chunk)))
+        } else {
+            b.xor(b.add(own, b.c32(i64::from(chunk))), by)
+        }
+    }
+    /// Address of this lane's place in the rows from `row` (a multiple of 8) and chunk `chunk` of a window.
+    pub fn place(&mut self, w: &mut Window<'c>, lanes: MatrixLanes, row: u32, chunk: u32) -> Ptr<'c> {
+        let chunk = w.chunk + chunk;
+        let one_chunk = matches!(lanes, MatrixLanes::Pair16);
+        // The part of the chunk number that the permutation touches selects the pointer; the rest is a constant.
+        let low = if w.bits == 0 {
+            0
+        } else if chunk.is_multiple_of(2) || one_chunk {
+            chunk & ((1 << w.bits) - 1)
+        } else {
+            chunk
+        };
+        let constant = row * w.row_bytes + 16 * (chunk - low);
+        if let Some(p) = w.pointers.get(&(lanes, low)) {
+            return self.b.offset_by(*p, constant);
+        }
+        let offset = match w.odd_row {
+            None => self.lane_part(LaneKey::Matrix {
+                lanes,
+                row_bytes: w.row_bytes,
+                bits: w.bits,
+                chunk: low,
+            }),
+            Some(first) => {
+                let (own_row, own, byte) = self.matrix_place(lanes);
+                let moved = self.permuted(self.b.add(first, own_row), own, w.bits, low);
+                let b = &self.b;
+                b.add(
+                    b.mul(own_row, b.c32(i64::from(w.row_bytes))),
+                    b.add(b.shl(moved, 4), byte),
+                )
+            }
+        };
+        let p = self.b.shared_ptr(self.b.add(w.base, offset));
+        w.pointers.insert((lanes, low), p);
+        self.b.offset_by(p, constant)
+    }
+    /// Loads `count` (1, 2 or 4) 8 x 8 matrices of 16-bit elements, one register each.
+    pub fn ldmatrix(&mut self, p: Ptr<'c>, count: u32, transposed: bool) -> Vec<Any<'c>> {
+        let name = match (count, transposed) {
+            (4, false) => "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
+            (4, true) => "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16",
+            (_, false) => "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x2.b16",
+            (_, true) => "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x2.trans.b16",
+        };
+        let v = self.b.call(name, &[self.b.ptr(SHARED).into()], &[p.into()]);
+        (0..count.max(2)).map(|i| self.b.field(v, i)).collect()
+    }
+    /// Address of the element in row `row` and column `col` of a view.
+    fn element(&mut self, v: &SharedView, row: Int<'c>, col: Int<'c>) -> Result<Ptr<'c>> {
+        let (base, _, row_bytes, bits) = self.view_base(v)?;
+        let bytes = self.kernel.buffers[v.buf.index()].dtype.bytes();
+        let b = &self.b;
+        let byte = b.mul(b.add(col, b.c32(i64::from(v.col))), b.c32(i64::from(bytes)));
+        let whole_row = match v.row {
+            Some(first) => b.add(row, self.int(first)?),
+            None => row,
+        };
+        let by = if bits == 0 {
+            b.c32(0)
+        } else {
+            b.shl(b.and(b.lshr(whole_row, 3 - bits), b.c32((1 << bits) - 1)), 4)
+        };
+        let offset = b.add(b.mul(row, b.c32(i64::from(row_bytes))), b.xor(byte, by));
+        Ok(b.shared_ptr(b.add(base, offset)))
+    }
+    /// Whether accesses to a view can go by pairs of columns.
+    fn by_pairs(&self, v: &SharedView, ty: &Frag) -> bool {
+        let bytes = ty.dtype.bytes();
+        ty.layout == Layout::Mma
+            && ty.rows > 1
+            && ty.cols >= 8
+            && (bytes == 2 || bytes == 4)
+            && (v.col * bytes).is_multiple_of(16)
+    }
+    /// Checks that a view is what it is used as.
+    fn check_view(&self, v: &SharedView, ty: &Frag) -> Result<()> {
+        let Some(buffer) = self.kernel.buffers.get(v.buf.index()) else {
+            return malformed(format!("{} is not declared", v.buf));
+        };
+        if (v.rows, v.cols) != (ty.rows, ty.cols) || buffer.dtype != ty.dtype {
+            return malformed(format!(
+                "a {} x {} {} window of {} is used as a {} x {} {} fragment",
+                v.rows,
+                v.cols,
+                buffer.dtype.name(),
+                buffer.name,
+                ty.rows,
+                ty.cols,
+                ty.dtype.name()
+            ));
+        }
+        Ok(())
+    }
+    /// Reads a window into registers.
+    pub fn load_shared(&mut self, dst: Val, v: &SharedView) -> Result<()> {
+        let ty = self.ty(dst)?;
+        self.check_view(v, &ty)?;
+        if self.by_pairs(v, &ty) {
+            return if ty.dtype.bytes() == 2 {
+                self.load_matrix(dst, v, &ty)
+            } else {
+                self.load_pairs(dst, v, &ty)
+            };
+        }
+        let slots = Slots::of(&ty)?;
+        let mut out = Vec::new();
+        for (r, c) in slots.iter() {
+            let (row, col) = (self.row_of_slot(ty.layout, r), self.col_of_slot(ty.layout, c));
+            let col = match self.inside(&ty, c) {
+                Some(inside) => self.b.select_int(inside, col, self.b.c32(0)),
+                None => col,
+            };
+            let p = self.element(v, row, col)?;
+            out.push(self.b.load(self.scalar_type(ty.dtype), p, ty.dtype.bytes()));
+        }
+        self.define_scalars(dst, out)
+    }
+    fn load_matrix(&mut self, dst: Val, v: &SharedView, ty: &Frag) -> Result<()> {
+        let slots = Slots::of(ty)?;
+        let mut w = self.window(v)?;
+        let mut out = vec![None; (slots.count() / 2) as usize];
+        for atom in 0..ty.rows / 16 {
+            for pair in 0..ty.cols.div_ceil(16) {
+                let whole = 16 * pair + 8 < ty.cols;
+                let p = self.place(&mut w, MatrixLanes::RowsFirst, 16 * atom, 2 * pair);
+                let m = self.ldmatrix(p, if whole { 4 } else { 2 }, false);
+                for (i, r) in m.into_iter().enumerate() {
+                    let (row, col) = (2 * atom + (i as u32 & 1), 4 * pair + 2 * (i as u32 >> 1));
+                    out[slots.at(row, col) / 2] = Some(r);
+                }
+            }
+        }
+        self.define(dst, out.into_iter().flatten().collect())
+    }
+    fn load_pairs(&mut self, dst: Val, v: &SharedView, ty: &Frag) -> Result<()> {
+        let slots = Slots::of(ty)?;
+        let mut w = self.window(v)?;
+        let scalar = self.scalar_type(ty.dtype);
+        let pair = match scalar {
+            BasicTypeEnum::FloatType(t) => t.vec_type(2),
+            _ => self.b.i32().vec_type(2),
+        };
+        let mut out = Vec::new();
+        for (r, c) in slots.iter().filter(|(_, c)| c % 2 == 0) {
+            let p = self.place(&mut w, MatrixLanes::Pair32, 8 * r, c);
+            let two = self.b.load(pair.into(), p, 8);
+            out.push(self.b.lane(two, 0));
+            out.push(self.b.lane(two, 1));
+        }
+        self.define_scalars(dst, out)
+    }
+    /// Writes registers to a window.
+    pub fn store_shared(&mut self, v: &SharedView, value: Val) -> Result<()> {
+        let ty = self.ty(value)?;
+        self.check_view(v, &ty)?;
+        let slots = Slots::of(&ty)?;
+        if self.by_pairs(v, &ty) {
+            let mut w = self.window(v)?;
+            let registers = self.registers(value)?;
+            for (r, c) in slots.iter().filter(|(_, c)| c % 2 == 0) {
+                if ty.dtype.bytes() == 2 {
+                    let p = self.place(&mut w, MatrixLanes::Pair16, 8 * r, c / 2);
+                    self.b.store(p, registers[slots.at(r, c) / 2], 4);
+                } else {
+                    let p = self.place(&mut w, MatrixLanes::Pair32, 8 * r, c);
+                    let at = slots.at(r, c);
+                    self.b.store(p, self.b.vector(&registers[at..at + 2]), 8);
+                }
+            }
+            return Ok(());
+        }
+        let scalars = self.scalars(value)?;
+        let owner = self.owns(&ty);
+        for (r, c) in slots.iter() {
+            let (row, col) = (self.row_of_slot(ty.layout, r), self.col_of_slot(ty.layout, c));
+            let inside = self.inside(&ty, c);
+            let guard = self.both(owner, inside);
+            let p = self.element(v, row, col)?;
+            let stored = scalars[slots.at(r, c)];
+            self.guarded(guard, |e| e.b.store(p, stored, ty.dtype.bytes()));
+        }
+        Ok(())
+    }
+}
