@@ -59,6 +59,9 @@ const MIB: u64 = 1024 * 1024;
 /// Bytes per clock between one multiprocessor and the L2.
 pub const L2_PORT: u32 = 64;
 
+/// Shared memory that the system takes for itself from each CTA's share, in bytes.
+pub const RESERVED_SHARED: u32 = KIB;
+
 /// What all devices since Ampere have in common.
 const COMMON: Device = Device {
     name: "",
@@ -173,7 +176,11 @@ pub const H100: Device = Device {
 };
 
 /// H200: an H100 with faster memory.
-pub const H200: Device = Device { name: "H200", bytes_per_microsecond: 4_800_000, ..H100 };
+pub const H200: Device = Device {
+    name: "H200",
+    bytes_per_microsecond: 4_800_000,
+    ..H100
+};
 
 /// B200. No figure for `mma.sync` is published; the rate of the A100 is assumed. `wgmma` it has none.
 pub const B200: Device = Device {
@@ -198,7 +205,12 @@ pub const DEVICES: [&Device; 7] = [&RTX_3090, &RTX_4090, &L4, &A100, &H100, &H20
 impl Device {
     /// The device of this name, whatever the case and spacing: `h200`, `RTX 4090`, `rtx-4090`.
     pub fn by_name(name: &str) -> Option<&'static Device> {
-        let plain = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+        let plain = |s: &str| {
+            s.chars()
+                .filter(char::is_ascii_alphanumeric)
+                .collect::<String>()
+                .to_ascii_lowercase()
+        };
         DEVICES.into_iter().find(|d| plain(d.name) == plain(name))
     }
 
@@ -223,22 +235,35 @@ mod tests {
     use super::*;
 
     /// Dense 16-bit tensor rate with f32 accumulation as the data sheets give it, 10^12 per second.
-    const DATA_SHEET: [(&Device, f64); 5] =
-        [(&RTX_3090, 71.0), (&RTX_4090, 165.2), (&L4, 121.0), (&A100, 312.0), (&H100, 989.4)];
+    const DATA_SHEET: [(&Device, f64); 5] = [
+        (&RTX_3090, 71.0),
+        (&RTX_4090, 165.2),
+        (&L4, 121.0),
+        (&A100, 312.0),
+        (&H100, 989.4),
+    ];
 
     #[test]
     fn rates_multiply_to_the_data_sheets() {
         for (d, teraflops) in DATA_SHEET {
             let ours = d.tensor_teraflops() * f64::from(d.wgmma_per_clock) / f64::from(d.tensor_per_clock);
-            assert!((ours / teraflops - 1.0).abs() < 0.01, "{}: {ours} against {teraflops}", d.name);
+            assert!(
+                (ours / teraflops - 1.0).abs() < 0.01,
+                "{}: {ours} against {teraflops}",
+                d.name
+            );
         }
     }
 
     #[test]
     fn a_cta_leaves_the_reserved_part() {
         for d in DEVICES {
-            assert_eq!(d.shared_per_sm - d.shared_per_cta, crate::target::RESERVED_SHARED, "{}", d.name);
-            assert!(d.tensor_per_clock <= d.wgmma_per_clock && d.l2_per_clock <= d.sms * L2_PORT, "{}", d.name);
+            assert_eq!(d.shared_per_sm - d.shared_per_cta, RESERVED_SHARED, "{}", d.name);
+            assert!(
+                d.tensor_per_clock <= d.wgmma_per_clock && d.l2_per_clock <= d.sms * L2_PORT,
+                "{}",
+                d.name
+            );
         }
     }
 

@@ -82,7 +82,7 @@ fn cycles(of: &Footprint, mean: &Work, closed: &Closed, resident: u32, device: &
         return Formula::Const(slow.ceil() as i64);
     }
     let fixed = cta_cycles(of, &Work::default(), resident, device);
-    let tiles = (mean.tensor_flops as f64 / closed.flops_per_tile as f64).max(1e-3);
+    let tiles = (mean.mma_flops as f64 / closed.flops_per_tile as f64).max(1e-3);
     // slow - fixed = tiles * (other + tensor / T), and the same at 2 T.
     let [slow, fast] = [slow, fast].map(|c| (c - fixed).max(0.0) / tiles);
     let tensor = (slow - fast).max(0.0) * 2.0 * f64::from(device.tensor_per_clock);
@@ -107,11 +107,14 @@ fn mean(total: &Work, ctas: u64) -> Work {
     Work {
         read: total.read.iter().map(|b| b / ctas).collect(),
         written: total.written.iter().map(|b| b / ctas).collect(),
-        tensor_flops: total.tensor_flops / ctas,
+        mma_flops: total.mma_flops / ctas,
         mufu: total.mufu / ctas,
         issue_milli: total.issue_milli / ctas,
-        shared_bytes: total.shared_bytes / ctas,
+        exps: total.exps / ctas,
+        shared_read: total.shared_read / ctas,
+        shared_written: total.shared_written / ctas,
         barriers: total.barriers / ctas,
+        mbarriers: total.mbarriers / ctas,
         latency: total.latency / ctas,
     }
 }
@@ -159,10 +162,10 @@ mod tests {
     /// A kernel that visits half of its `n / 64` tiles; at each `1 << 22` tensor operations and some of everything.
     fn counts(ctas: u64, tiles: u64) -> Counts {
         let tile = Work {
-            tensor_flops: 1 << 22,
+            mma_flops: 1 << 22,
             mufu: 1 << 13,
             issue_milli: 2_000_000,
-            shared_bytes: 1 << 15,
+            shared_read: 1 << 15,
             ..Work::default()
         };
         let mut work = Work::none(0);

@@ -9,7 +9,7 @@
 use super::CostError;
 use super::work::{self, Work};
 use drawloom_kernel::ir::{
-    Block, CopyKind, Effect, Frag, GlobalTile, If, Kernel, Loop, Op, ParamId, Phi, Role, Stmt, Val,
+    Block, CopyKind, Effect, Frag, GlobalTile, If, Kernel, Loop, Op, ParamId, Phi, Role, SharedView, Stmt, Val,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +78,8 @@ pub(super) enum Node<'k> {
         tile: &'k GlobalTile,
         /// Bytes of a row.
         row_bytes: u64,
+        /// Bytes of the window in shared memory.
+        shared: u64,
         /// Direction.
         direction: Direction,
         /// Who counts it.
@@ -426,8 +428,17 @@ impl<'k> Code<'k> {
     }
 
     fn effect(&mut self, kernel: &Kernel, effect: &'k Effect) {
-        let row_bytes = |tile: &GlobalTile, buf: drawloom_kernel::ir::BufId| {
-            u64::from(tile.cols) * u64::from(kernel.buffers[buf.index()].dtype.bytes())
+        let mut tile = |tile: &'k GlobalTile, view: &SharedView, direction, by| {
+            let size = u64::from(kernel.buffers[view.buf.index()].dtype.bytes());
+            let row_bytes = u64::from(tile.cols) * size;
+            let shared = u64::from(view.rows) * u64::from(view.cols) * size;
+            self.nodes.push(Node::Tile {
+                tile,
+                row_bytes,
+                shared,
+                direction,
+                by,
+            });
         };
         match effect {
             Effect::Copy { kind, src, dst } => {
@@ -435,32 +446,10 @@ impl<'k> Code<'k> {
                     CopyKind::Sync { .. } | CopyKind::CpAsync { .. } => CountedBy::FirstWarp,
                     CopyKind::Tma { .. } => CountedBy::EachWarp,
                 };
-                let row_bytes = row_bytes(src, dst.buf);
-                self.nodes.push(Node::Tile {
-                    tile: src,
-                    row_bytes,
-                    direction: Direction::Read,
-                    by,
-                });
+                tile(src, dst, Direction::Read, by);
             }
-            Effect::StoreTile { src, dst, .. } => {
-                let (row_bytes, by) = (row_bytes(dst, src.buf), CountedBy::FirstWarp);
-                self.nodes.push(Node::Tile {
-                    tile: dst,
-                    row_bytes,
-                    direction: Direction::Write,
-                    by,
-                });
-            }
-            Effect::TmaStore { src, dst } => {
-                let (row_bytes, by) = (row_bytes(dst, src.buf), CountedBy::EachWarp);
-                self.nodes.push(Node::Tile {
-                    tile: dst,
-                    row_bytes,
-                    direction: Direction::Write,
-                    by,
-                });
-            }
+            Effect::StoreTile { src, dst, .. } => tile(dst, src, Direction::Write, CountedBy::FirstWarp),
+            Effect::TmaStore { src, dst } => tile(dst, src, Direction::Write, CountedBy::EachWarp),
             Effect::StoreGlobal {
                 tensor, guard, value, ..
             } => {

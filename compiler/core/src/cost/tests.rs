@@ -228,8 +228,10 @@ fn copies_and_guarded_stores_are_exact() {
                 let (read, written, products) = causal_by_hand(warps.into(), n, heads);
                 assert_eq!(counts.total.read, [read, 0, 0], "n = {n}");
                 assert_eq!(counts.total.written, [0, written, 0], "n = {n}");
-                assert_eq!(counts.total.tensor_flops, products * 2 * 16 * 8 * 64);
-                assert_eq!(counts.total.mufu, products * 16 * 8);
+                assert_eq!(counts.total.mma_flops, products * 2 * 16 * 8 * 64);
+                assert_eq!(counts.total.exps, products * 16 * 8);
+                assert_eq!(counts.total.shared_read, products * (16 + 8) * 64 * 2);
+                assert_eq!(counts.total.shared_written, products / u64::from(warps) * 32 * 64 * 2);
                 assert_eq!(counts.total.barriers, products);
                 assert_eq!(counts.groups.iter().map(|g| g.ctas).sum::<u64>(), grid);
                 assert_eq!(counts.runs.iter().map(|(_, n)| u64::from(*n)).sum::<u64>(), grid);

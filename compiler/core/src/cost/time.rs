@@ -15,8 +15,8 @@
 
 use super::work::Work;
 use super::{Counts, Group};
-use crate::device::{Device, L2_PORT};
-use crate::target::{REGISTER_UNIT, RESERVED_SHARED};
+use crate::device::{Device, L2_PORT, RESERVED_SHARED};
+use crate::target::REGISTER_UNIT;
 use drawloom_kernel::ir::{Block, Effect, Kernel, Stmt};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -172,10 +172,10 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     let l2 = t.global_bytes() as f64 / f64::from(device.l2_per_clock) * 1000.0 / f64::from(device.clock_mhz);
     let hbm = dram_bytes as f64 / (f64::from(device.bytes_per_microsecond) * DRAM_EFFICIENCY) * 1000.0;
     let pipes = [
-        cycles(t.tensor_flops as f64, device.tensor_per_clock),
+        cycles(t.mma_flops as f64, device.tensor_per_clock),
         cycles(t.mufu as f64, device.mufu_per_clock),
         cycles(t.issue_milli as f64 / 1000.0, device.issue_per_clock),
-        cycles(t.shared_bytes as f64, device.shared_per_clock),
+        cycles(t.shared_bytes() as f64, device.shared_per_clock),
         l2,
         hbm,
     ];
@@ -204,10 +204,10 @@ pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, device: &De
     // A warp's work at the rate of its scheduler.
     let share = |n: f64, rate: u32| n / f64::from(rate) * SCHEDULERS / warps;
     let pipes = [
-        share(work.tensor_flops as f64, device.tensor_per_clock),
+        share(work.mma_flops as f64, device.tensor_per_clock),
         share(work.mufu as f64, device.mufu_per_clock),
         share(work.issue_milli as f64 / 1000.0, device.issue_per_clock),
-        share(work.shared_bytes as f64, device.shared_per_clock),
+        share(work.shared_bytes() as f64, device.shared_per_clock),
     ];
     let latency = f64::from(device.dram_latency);
     let delay = work.latency as f64 / warps + PROLOGUE_ACCESSES * latency;
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_partial_wave_costs_a_whole_one() {
         let work = Work {
-            tensor_flops: 1 << 30,
+            mma_flops: 1 << 30,
             ..Work::default()
         };
         let of = Footprint {
@@ -380,7 +380,7 @@ mod tests {
                 }],
                 runs: vec![(0, ctas as u32)],
                 total: Work {
-                    tensor_flops: ctas << 30,
+                    mma_flops: ctas << 30,
                     ..Work::default()
                 },
             };

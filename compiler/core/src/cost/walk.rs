@@ -128,6 +128,7 @@ impl Walk<'_> {
                 Node::Tile {
                     tile,
                     row_bytes,
+                    shared,
                     direction,
                     by,
                 } => {
@@ -139,6 +140,10 @@ impl Walk<'_> {
                     let end = first.saturating_add(tile.rows.into()).min(limit);
                     let rows = end.saturating_sub(first.max(0)).max(0).unsigned_abs();
                     account(sum, tile.tensor, *direction, rows * row_bytes);
+                    match direction {
+                        Direction::Read => sum.shared_written += shared,
+                        Direction::Write => sum.shared_read += shared,
+                    }
                 }
                 Node::Loop {
                     of,

@@ -1,7 +1,7 @@
 //! What a statement asks of the machine: the table that every count is a sum of.
 //!
-//! Bytes of global memory, shared-memory traffic, tensor operations and special-function operations follow from the
-//! fragment types alone and are exact. Issue slots are an estimate of the instructions that the back end makes of a
+//! Bytes, products, exponentials and barriers follow from the fragment types alone: they are exact, and counted in the
+//! same units as by the kernel interpreter. Issue slots are an estimate of the instructions that the back end makes of a
 //! fragment operation: one per element that a lane holds, halves for packed conversions, one per `mma.m16n8k16`, one
 //! per `ldmatrix.x4`, and so on; each rule stands beside its case.
 
@@ -17,15 +17,22 @@ pub struct Work {
     /// Bytes written to global memory, by parameter.
     pub written: Vec<u64>,
     /// Tensor operations, a multiply and an add counted as two.
-    pub tensor_flops: u64,
-    /// Special-function operations (`ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`), per lane: a warp instruction is 32.
+    pub mma_flops: u64,
+    /// Special-function operations (`ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`), per lane: a warp instruction is 32. More than
+    /// elements where several lanes hold one.
     pub mufu: u64,
     /// Warp instructions issued, in thousandths (estimate).
     pub issue_milli: u64,
-    /// Bytes that shared memory delivers or takes.
-    pub shared_bytes: u64,
-    /// CTA or role barriers that a warp waits at.
+    /// Elements of `exp2`.
+    pub exps: u64,
+    /// Bytes read from shared memory: by loads, stores of tiles and products (every warp its own operands).
+    pub shared_read: u64,
+    /// Bytes written to shared memory: by stores and copies (zero-filled rows too).
+    pub shared_written: u64,
+    /// Executions of `barrier` and `barrier_arrive`, one per warp.
     pub barriers: u64,
+    /// Arrivals at and waits for mbarriers, one per warp.
+    pub mbarriers: u64,
     /// Cycles in which a warp that runs alone can only wait: dependent results, barriers (estimate).
     pub latency: u64,
 }
@@ -48,12 +55,20 @@ impl Work {
         for (a, b) in self.written.iter_mut().zip(&other.written) {
             *a += b * times;
         }
-        self.tensor_flops += other.tensor_flops * times;
+        self.mma_flops += other.mma_flops * times;
         self.mufu += other.mufu * times;
         self.issue_milli += other.issue_milli * times;
-        self.shared_bytes += other.shared_bytes * times;
+        self.exps += other.exps * times;
+        self.shared_read += other.shared_read * times;
+        self.shared_written += other.shared_written * times;
         self.barriers += other.barriers * times;
+        self.mbarriers += other.mbarriers * times;
         self.latency += other.latency * times;
+    }
+
+    /// Bytes through shared memory.
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_read + self.shared_written
     }
 
     /// Bytes of global memory, read and written, of all tensors.
@@ -131,14 +146,17 @@ pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
             let depth = depth(kernel, a);
             of_mma(ty, depth, &mut w);
             w.latency = MMA_LATENCY + EXCHANGE_LATENCY;
-            of_operands(kernel, ty, depth, a, b, &mut w);
+            w.shared_read = operand_bytes(kernel, ty, depth, a, b);
+            // `ldmatrix.x4` fetches 512 bytes. Addresses are a lane's base xor-ed with constants: about half an
+            // instruction beside each.
+            w.issue_milli += w.shared_read.div_ceil(512) * 1500;
         }
         Op::MmaAsync { a, b, .. } => {
             let depth = depth(kernel, a);
-            w.tensor_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
-            // One instruction for 64 rows of four warps and 16 of depth; descriptors beside it.
+            w.mma_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
+            // One instruction for 64 rows of four warps and 16 of depth, and its descriptors; operands are not fetched.
             w.issue_milli = 2000 * u64::from(depth.div_ceil(16));
-            of_operands_async(kernel, ty, depth, a, b, &mut w);
+            w.shared_read = operand_bytes(kernel, ty, depth, a, b);
         }
         Op::MmaWait { .. } => {
             w.issue_milli = 1000;
@@ -146,7 +164,10 @@ pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
         }
         // Bytes of the elements by 32 lanes of up to 16 bytes; addresses and guards beside each access.
         Op::LoadGlobal { .. } => w.issue_milli = 4000 * n,
-        Op::LoadShared(view) => of_shared(kernel, view, ty, &mut w),
+        Op::LoadShared(view) => {
+            w.shared_read = view_bytes(kernel, view);
+            of_shared(kernel, view, ty, &mut w);
+        }
     }
     w
 }
@@ -157,6 +178,9 @@ fn of_map(kernel: &Kernel, op: MapOp, ty: Frag, args: &[Val], n: u64, w: &mut Wo
         MapOp::Exp2 | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt => {
             w.mufu = lanes;
             w.issue_milli = 1000 * n;
+            if op == MapOp::Exp2 {
+                w.exps = u64::from(ty.rows) * u64::from(ty.cols);
+            }
         }
         // 1 - 2 / (1 + 2^(2 a log2 e)), with a polynomial near zero: two special functions and about ten others.
         MapOp::Tanh => {
@@ -206,93 +230,73 @@ fn depth(kernel: &Kernel, a: &Operand) -> u32 {
 }
 
 fn of_mma(ty: Frag, depth: u32, w: &mut Work) {
-    w.tensor_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
+    w.mma_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
     w.issue_milli = 1000 * u64::from(ty.rows.div_ceil(16) * ty.cols.div_ceil(8) * depth.div_ceil(16));
 }
 
-/// Shared-memory operands of `mma.sync`: every warp reads its own copy with `ldmatrix`, 512 bytes an instruction.
-fn of_operands(kernel: &Kernel, ty: Frag, depth: u32, a: &Operand, b: &Operand, w: &mut Work) {
-    for (operand, elements) in [(a, ty.rows * depth), (b, ty.cols * depth)] {
-        match operand {
-            Operand::Reg(_) => {}
-            Operand::Shared(s) | Operand::SharedT(s) => {
-                let bytes = u64::from(elements) * u64::from(kernel.buffers[s.buf.index()].dtype.bytes());
-                w.shared_bytes += bytes;
-                // Addresses are a lane's base xor-ed with constants: about half an instruction beside each.
-                w.issue_milli += bytes.div_ceil(512) * 1500;
-            }
-        }
-    }
-}
-
-/// Shared-memory operands of `wgmma`: read by the tensor cores once for the four warps; a quarter for each.
-fn of_operands_async(kernel: &Kernel, ty: Frag, depth: u32, a: &Operand, b: &Operand, w: &mut Work) {
-    if let Operand::Shared(s) | Operand::SharedT(s) = a {
-        let size = kernel.buffers[s.buf.index()].dtype.bytes();
-        w.shared_bytes += u64::from(ty.rows * depth) * u64::from(size);
-    }
-    if let Operand::Shared(s) | Operand::SharedT(s) = b {
-        let size = kernel.buffers[s.buf.index()].dtype.bytes();
-        w.shared_bytes += u64::from(ty.cols * depth) * u64::from(size) / 4;
-    }
+/// Bytes of the operands that lie in shared memory. Every warp reads its own copy.
+fn operand_bytes(kernel: &Kernel, ty: Frag, depth: u32, a: &Operand, b: &Operand) -> u64 {
+    let bytes = |operand: &Operand, elements: u32| match operand {
+        Operand::Reg(_) => 0,
+        Operand::Shared(s) | Operand::SharedT(s) => elements * kernel.buffers[s.buf.index()].dtype.bytes(),
+    };
+    u64::from(bytes(a, ty.rows * depth)) + u64::from(bytes(b, ty.cols * depth))
 }
 
 /// A load or store of a fragment in shared memory: 4 bytes a lane and instruction, and the address.
 fn of_shared(kernel: &Kernel, view: &SharedView, ty: Frag, w: &mut Work) {
     let size = kernel.buffers[view.buf.index()].dtype.bytes();
-    w.shared_bytes = u64::from(view.rows) * u64::from(view.cols) * u64::from(size);
     w.issue_milli = 1500 * u64::from((per_lane(ty) * size).div_ceil(4));
     w.latency = EXCHANGE_LATENCY;
 }
 
-/// Counts of an effect, apart from the bytes of global accesses, which depend on limits and guards. `warps` is the size
-/// of the role that executes it.
+/// Bytes of a window of shared memory.
+fn view_bytes(kernel: &Kernel, view: &SharedView) -> u64 {
+    u64::from(view.rows) * u64::from(view.cols) * u64::from(kernel.buffers[view.buf.index()].dtype.bytes())
+}
+
+/// Counts of an effect, apart from the bytes of global accesses, which depend on limits and guards, and from the bytes
+/// of tiles in shared memory, which are counted with them. `warps` is the size of the role that executes it.
 pub(super) fn of_effect(kernel: &Kernel, effect: &Effect, warps: u32) -> Work {
     let mut w = Work::none(kernel.params.len());
-    let buffer =
-        |v: &SharedView| u64::from(v.rows) * u64::from(v.cols) * u64::from(kernel.buffers[v.buf.index()].dtype.bytes());
     // An access, its guard, and its two addresses, of which the shared one is an immediate offset half of the time.
-    let shared_work = |w: &mut Work, total: u64, bytes: u32| {
-        w.shared_bytes = total.div_ceil(u64::from(warps));
-        w.issue_milli = 3000 * total.div_ceil(u64::from(warps) * 32 * u64::from(bytes.max(1)));
+    let share = |view: &SharedView, bytes: u32| {
+        3000 * view_bytes(kernel, view).div_ceil(u64::from(warps) * 32 * u64::from(bytes.max(1)))
     };
     match effect {
         Effect::Copy { kind, dst, .. } => match kind {
-            CopyKind::Sync { bytes } => {
-                shared_work(&mut w, buffer(dst), *bytes);
-                // A load and a store in place of one copy.
-                w.issue_milli += w.issue_milli / 3;
-            }
-            CopyKind::CpAsync { bytes } => shared_work(&mut w, buffer(dst), *bytes),
-            CopyKind::Tma { .. } => {
-                w.shared_bytes = buffer(dst);
-                w.issue_milli = 4000;
-            }
+            // A load and a store in place of one copy.
+            CopyKind::Sync { bytes } => w.issue_milli = share(dst, *bytes) / 3 * 4,
+            CopyKind::CpAsync { bytes } => w.issue_milli = share(dst, *bytes),
+            CopyKind::Tma { .. } => w.issue_milli = 4000,
         },
-        Effect::StoreTile { src, bytes, .. } => {
-            shared_work(&mut w, buffer(src), *bytes);
-            w.issue_milli += w.issue_milli / 3;
+        Effect::StoreTile { src, bytes, .. } => w.issue_milli = share(src, *bytes) / 3 * 4,
+        Effect::TmaStore { .. } => w.issue_milli = 4000,
+        Effect::StoreShared { dst, value } => {
+            w.shared_written = view_bytes(kernel, dst);
+            of_shared(kernel, dst, kernel.ty(*value), &mut w);
         }
-        Effect::TmaStore { src, .. } => {
-            w.shared_bytes = buffer(src);
-            w.issue_milli = 4000;
-        }
-        Effect::StoreShared { dst, value } => of_shared(kernel, dst, kernel.ty(*value), &mut w),
         Effect::StoreGlobal { value, .. } => w.issue_milli = 4000 * u64::from(per_lane(kernel.ty(*value))),
         Effect::Barrier { .. } => {
             w.barriers = 1;
             w.issue_milli = 1000;
             w.latency = EXCHANGE_LATENCY;
         }
+        Effect::BarrierArrive { .. } => {
+            w.barriers = 1;
+            w.issue_milli = 1000;
+        }
+        Effect::MbarArrive { .. } | Effect::MbarExpect { .. } => {
+            w.mbarriers = 1;
+            w.issue_milli = 1000;
+        }
         Effect::MbarWait { .. } => {
+            w.mbarriers = 1;
             w.issue_milli = 2000;
             w.latency = EXCHANGE_LATENCY;
         }
         Effect::CommitGroup
         | Effect::WaitGroup { .. }
-        | Effect::BarrierArrive { .. }
-        | Effect::MbarArrive { .. }
-        | Effect::MbarExpect { .. }
         | Effect::FenceProxyAsync
         | Effect::MmaFence
         | Effect::MmaCommit
