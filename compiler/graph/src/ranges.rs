@@ -6,19 +6,24 @@
 //! its keys). Endpoints are [`Sym`] expressions in the tile's first and last query position, sizes, run-time scalars and
 //! table searches, so that affine, integer-division and sorted-table masks need no block table at all.
 //!
-//! - [`sym`]: arithmetic on [`Sym`] that simplifies as it builds, proofs of `a <= b`, evaluation, text.
-//! - `expr`: a mask's graph nodes as linear forms over the key index and conditions in negation normal form.
-//! - `analyse`: conditions to intervals per row, and those to intervals per tile.
-//! - [`plan`]: evaluated pieces to the key tiles that a kernel visits.
+//! - `sym`, `eval`, `text`: arithmetic on [`Sym`] that simplifies as it builds, proofs of `a <= b`, evaluation, printing.
+//! - `read`, `expr`: a mask's graph nodes as conditions over linear forms in the key index.
+//! - `analyse`, `part`: conditions to intervals per row. `tile`: those to intervals per tile.
+//! - `plan`: evaluated pieces to the key tiles that a kernel visits.
 
 mod analyse;
+mod eval;
 mod expr;
-pub mod plan;
-pub mod sym;
+mod part;
+mod plan;
+mod read;
+mod sym;
+mod text;
+mod tile;
 
 pub use analyse::{Context, analyse};
+pub use eval::{Env, Table};
 pub use plan::{Extent, TileClass, TileCount, TileRun, classify_tile, count_tiles, plan_tiles};
-pub use sym::{Env, Table};
 
 /// An integer expression, the same for all points of a query tile.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -6,7 +6,10 @@
 //! interval are joined. Endpoints are functions of the row; over the rows of a tile the possible interval takes the least
 //! lower end and the greatest upper end, the certain interval the opposite, each found by monotonicity.
 
-use super::expr::{Cond, Lin, Term, axis_len, read_mask};
+use super::expr::{Cond, Lin, Term};
+use super::part::{Part, both, tidy};
+use super::read::{axis_len, read_mask};
+use super::tile::over_tile;
 use super::{Interval, MAX_PIECES, Piece, Ranges, Sym};
 use crate::ir::{Axis, Graph, Val};
 use drawloom_lang::spec::Align;
@@ -37,7 +40,10 @@ pub fn analyse(graph: &Graph, mask: Option<Val>, ctx: &Context<'_>) -> Ranges {
         solved: 0,
     };
     let rows = solver.rows(&cond, 0);
-    let tiles = rows.into_iter().map(|row| solver.over_tile(&row)).collect();
+    let tiles = rows
+        .into_iter()
+        .map(|row| over_tile(&row, &solver.len, ctx.sorted))
+        .collect();
     let never = || Interval {
         lo: Sym::Const(0),
         hi: Sym::Const(0),
@@ -58,13 +64,6 @@ const MAX_WORKING: usize = 12;
 const MAX_SOLVED: u32 = 512;
 /// The deepest nesting of conditions that is followed.
 const MAX_DEPTH: u32 = 256;
-
-/// A piece of one row (endpoints in `RowLo`, which stands for the row) or of one tile.
-#[derive(Clone, PartialEq, Debug)]
-struct Part {
-    possible: Interval,
-    certain: Option<Interval>,
-}
 
 struct Solver<'a> {
     len: Sym,
@@ -290,142 +289,6 @@ impl Solver<'_> {
             }
         }
     }
-
-    /// From the row to the tile.
-    fn over_tile(&self, row: &Part) -> Part {
-        // An end whose rows are unknown leaves what the others bound, and that may have lost the clamp to the keys.
-        let all = self.all();
-        let lo = self
-            .extreme(&row.possible.lo, End::Least)
-            .map_or_else(|| all.lo.clone(), |lo| lo.larger(all.lo.clone()));
-        let hi = self
-            .extreme(&row.possible.hi, End::Greatest)
-            .map_or_else(|| all.hi.clone(), |hi| hi.smaller(all.hi.clone()));
-        // A window of negative width is empty in every row, though its ends over all rows would enclose something.
-        let possible = Interval {
-            hi: widths(&row.possible).fold(hi, |hi, w| Sym::if_le(w, Sym::Const(0), Sym::Const(0), hi)),
-            lo,
-        };
-        let certain = row.certain.as_ref().and_then(|c| {
-            Some(Interval {
-                lo: self.extreme(&c.lo, End::Greatest)?,
-                hi: self.extreme(&c.hi, End::Least)?,
-            })
-        });
-        Part { possible, certain }
-    }
-
-    /// A bound of `s` over the rows `RowLo..=RowHi`, where `RowLo` in `s` stands for the row.
-    fn extreme(&self, s: &Sym, end: End) -> Option<Sym> {
-        if !s.depends_on_row() {
-            return Some(s.clone());
-        }
-        let same = |s: &Sym| self.extreme(s, end);
-        let other = |s: &Sym| self.extreme(s, end.flip());
-        let pick = |a: Sym, b: Sym| if end == End::Least { a.smaller(b) } else { a.larger(b) };
-        Some(match s {
-            Sym::RowLo if end == End::Least => Sym::RowLo,
-            Sym::RowLo | Sym::RowHi => Sym::RowHi,
-            Sym::Add(a, b) => same(a)? + same(b)?,
-            Sym::Sub(a, b) => same(a)? - other(b)?,
-            Sym::Mul(a, b) => {
-                let corner =
-                    |x: fn(End) -> End, y: fn(End) -> End| Some(self.extreme(a, x(end))? * self.extreme(b, y(end))?);
-                let keep: fn(End) -> End = |e| e;
-                let (near, far) = (corner(keep, keep)?, corner(End::flip, End::flip)?);
-                let one_moves = !a.depends_on_row() || !b.depends_on_row();
-                let fixed = if a.depends_on_row() { b } else { a };
-                if one_moves && Sym::Const(0).at_most(fixed) {
-                    near
-                } else if one_moves && fixed.at_most(&Sym::Const(0)) {
-                    far
-                } else {
-                    pick(
-                        pick(near, far),
-                        pick(corner(keep, End::flip)?, corner(End::flip, keep)?),
-                    )
-                }
-            }
-            Sym::FloorDiv(a, n) if !n.depends_on_row() => same(a)?.floor_div((**n).clone()),
-            Sym::Rem(a, n) if !n.depends_on_row() => {
-                let n = (**n).clone();
-                let (least, greatest) = (self.extreme(a, End::Least)?, self.extreme(a, End::Greatest)?);
-                let (first, last) = (
-                    least.clone().floor_div(n.clone()),
-                    greatest.clone().floor_div(n.clone()),
-                );
-                match end {
-                    End::Least => Sym::if_le(last, first, least.floor_rem(n), Sym::Const(0)),
-                    End::Greatest => Sym::if_le(last, first, greatest.floor_rem(n.clone()), n - Sym::Const(1)),
-                }
-            }
-            Sym::Min(a, b) => match (same(a), same(b)) {
-                (Some(a), Some(b)) => a.smaller(b),
-                (Some(s), None) | (None, Some(s)) if end == End::Greatest => s,
-                _ => return None,
-            },
-            Sym::Max(a, b) => match (same(a), same(b)) {
-                (Some(a), Some(b)) => a.larger(b),
-                (Some(s), None) | (None, Some(s)) if end == End::Least => s,
-                _ => return None,
-            },
-            Sym::IfLe(a, b, t, e) => {
-                let (t, e) = (same(t)?, same(e)?);
-                let diff = (**a).clone() - (**b).clone();
-                let zero = Sym::Const(0);
-                let toward = pick(t.clone(), e.clone());
-                // Where some row may take the branch that lies further out, the tile does.
-                if toward == t {
-                    Sym::if_le(self.extreme(&diff, End::Least)?, zero, t, e)
-                } else if toward == e {
-                    Sym::if_le(self.extreme(&diff, End::Greatest)?, zero, t, e)
-                } else {
-                    let some = self.extreme(&diff, End::Least)?;
-                    let every = self.extreme(&diff, End::Greatest)?;
-                    Sym::if_le(every, zero.clone(), t, Sym::if_le(some, zero, toward, e))
-                }
-            }
-            Sym::Load { table, at } => {
-                let (last, before) = at.split_last()?;
-                if !self.sorted.contains(table) || before.iter().any(Sym::depends_on_row) {
-                    return None;
-                }
-                let at = before.iter().cloned().chain([same(last)?]).collect();
-                Sym::Load {
-                    table: table.clone(),
-                    at,
-                }
-            }
-            Sym::Search {
-                table,
-                at,
-                value,
-                upper,
-            } if !at.iter().any(Sym::depends_on_row) => Sym::Search {
-                table: table.clone(),
-                at: at.clone(),
-                value: Box::new(same(value)?),
-                upper: *upper,
-            },
-            Sym::FloorDiv(..) | Sym::Rem(..) | Sym::Search { .. } => return None,
-            Sym::Const(_) | Sym::Len(_) | Sym::Scalar(_) | Sym::Fixed(_) => s.clone(),
-        })
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Least,
-    Greatest,
-}
-
-impl End {
-    fn flip(self) -> End {
-        match self {
-            End::Least => End::Greatest,
-            End::Greatest => End::Least,
-        }
-    }
 }
 
 /// What became of a bound on a term.
@@ -478,101 +341,4 @@ fn relaxed(lin: &Lin, most: bool) -> Option<Lin> {
         }
     }
     Some(out)
-}
-
-/// Upper bounds of the width of a row's interval that are the same in every row though the interval moves.
-fn widths(i: &Interval) -> impl Iterator<Item = Sym> {
-    let lows = arms(&i.lo, |s| if let Sym::Max(a, b) = s { Some((a, b)) } else { None });
-    let highs = arms(&i.hi, |s| if let Sym::Min(a, b) = s { Some((a, b)) } else { None });
-    lows.into_iter().filter(|s| s.depends_on_row()).flat_map(move |lo| {
-        highs
-            .clone()
-            .into_iter()
-            .map(move |hi| hi.clone() - lo.clone())
-            .filter(|w| !w.depends_on_row())
-    })
-}
-
-fn arms(s: &Sym, two: fn(&Sym) -> Option<(&Sym, &Sym)>) -> Vec<&Sym> {
-    match two(s) {
-        Some((a, b)) => [arms(a, two), arms(b, two)].concat(),
-        None => vec![s],
-    }
-}
-
-fn intersect(a: &Interval, b: &Interval) -> Interval {
-    Interval {
-        lo: a.lo.clone().larger(b.lo.clone()),
-        hi: a.hi.clone().smaller(b.hi.clone()),
-    }
-}
-
-fn both(a: &Part, b: &Part) -> Part {
-    Part {
-        possible: intersect(&a.possible, &b.possible),
-        certain: a.certain.as_ref().zip(b.certain.as_ref()).map(|(x, y)| intersect(x, y)),
-    }
-}
-
-/// Drops what is provably empty, joins what is provably one interval, and over-approximates down to `limit` pieces.
-fn tidy(parts: Vec<Part>, limit: usize) -> Vec<Part> {
-    let mut out: Vec<Part> = Vec::new();
-    for mut part in parts {
-        if part.possible.hi.at_most(&part.possible.lo) {
-            continue;
-        }
-        part.certain = part.certain.filter(|c| !c.hi.at_most(&c.lo));
-        while let Some(joined) = out.iter().position(|p| join(p, &part).is_some()) {
-            let other = out.remove(joined);
-            part = join(&other, &part).expect("invariant: position found a join");
-        }
-        out.push(part);
-    }
-    while out.len() > limit {
-        let last = out.pop().expect("invariant: more than `limit` pieces");
-        // Best beside one that is not exact anyway.
-        let with = out.iter().rposition(|p| p.certain.is_none()).unwrap_or(out.len() - 1);
-        let other = out.remove(with);
-        out.push(Part {
-            possible: Interval {
-                lo: other.possible.lo.smaller(last.possible.lo),
-                hi: other.possible.hi.larger(last.possible.hi),
-            },
-            certain: other.certain.or(last.certain),
-        });
-    }
-    out
-}
-
-/// The union of two pieces where it is provably one.
-fn join(a: &Part, b: &Part) -> Option<Part> {
-    let possible = union(&a.possible, &b.possible)?;
-    let certain = match (&a.certain, &b.certain) {
-        (Some(x), Some(y)) => Some(union(x, y)?),
-        (x, y) => x.clone().or_else(|| y.clone()),
-    };
-    Some(Part { possible, certain })
-}
-
-/// The union where it is provably one interval, whichever of the two is empty.
-fn union(a: &Interval, b: &Interval) -> Option<Interval> {
-    let touches = |a: &Interval, b: &Interval| a.lo.at_most(&b.lo) && b.lo.at_most(&a.hi);
-    if a.lo == b.lo || touches(a, b) {
-        Some(Interval {
-            lo: a.lo.clone(),
-            hi: a.hi.clone().larger(b.hi.clone()),
-        })
-    } else if touches(b, a) {
-        Some(Interval {
-            lo: b.lo.clone(),
-            hi: a.hi.clone().larger(b.hi.clone()),
-        })
-    } else if a.hi == b.hi {
-        Some(Interval {
-            lo: a.lo.clone().smaller(b.lo.clone()),
-            hi: a.hi.clone(),
-        })
-    } else {
-        None
-    }
 }

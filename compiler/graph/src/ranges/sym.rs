@@ -1,5 +1,5 @@
 //! Arithmetic on [`Sym`]: the operators and constructors build simplified expressions, [`Sym::at_most`] proves
-//! inequalities, [`Sym::eval`] computes, `Display` prints for reports.
+//! inequalities.
 //!
 //! Simplified sums are linear forms: one constant, every other addend at most once, in a fixed order. That makes equal
 //! expressions equal values wherever only addition, scaling and constants are involved, which is what the alignment
@@ -7,56 +7,7 @@
 
 use super::Sym;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::ops;
-
-/// Values for the names in a [`Sym`].
-#[derive(Clone, Default, Debug)]
-pub struct Env {
-    /// Position of the tile's first query.
-    pub row_lo: i64,
-    /// Position of the tile's last query.
-    pub row_hi: i64,
-    /// Axis sizes.
-    pub lens: BTreeMap<String, i64>,
-    /// Run-time scalars.
-    pub scalars: BTreeMap<String, i64>,
-    /// The tile's index on axes that are fixed in it.
-    pub fixed: BTreeMap<String, i64>,
-    /// Integer inputs.
-    pub tables: BTreeMap<String, Table>,
-}
-
-/// An integer input tensor, row-major.
-#[derive(Clone, Default, Debug)]
-pub struct Table {
-    /// Size per axis.
-    pub shape: Vec<usize>,
-    /// Elements.
-    pub data: Vec<i64>,
-}
-
-impl Table {
-    /// Offset of the point `at` (clamped into range) on the leading axes, in units of the remaining block.
-    fn offset(&self, at: &[i64]) -> usize {
-        at.iter().zip(&self.shape).fold(0, |acc, (&x, &n)| {
-            let last = i64::try_from(n).unwrap_or(i64::MAX) - 1;
-            acc * n + usize::try_from(x.min(last).max(0)).unwrap_or(0)
-        })
-    }
-
-    /// The element at `at`, every index clamped into range; 0 where there is none.
-    pub fn get(&self, at: &[i64]) -> i64 {
-        self.data.get(self.offset(at)).copied().unwrap_or(0)
-    }
-
-    /// The last axis at `at` on the axes before it, clamped; empty where there is none.
-    pub fn row(&self, at: &[i64]) -> &[i64] {
-        let n = self.shape.last().copied().unwrap_or(1);
-        let start = self.offset(at).saturating_mul(n);
-        self.data.get(start..start.saturating_add(n)).unwrap_or(&[])
-    }
-}
 
 /// A sum of scaled addends: the simplified form of everything that [`Sym`] adds and subtracts.
 #[derive(Default)]
@@ -315,100 +266,9 @@ impl Sym {
             Sym::Search { at, value, .. } => at.iter().any(Sym::depends_on_row) || value.depends_on_row(),
         }
     }
-
-    /// The value in `env`. Sums and products saturate; a quotient or remainder by a divisor that is not positive is 0;
-    /// a name that `env` lacks reads as 0 (check once with [`Env::missing`]).
-    pub fn eval(&self, env: &Env) -> i64 {
-        let named = |map: &BTreeMap<String, i64>, name: &String| map.get(name).copied().unwrap_or(0);
-        let list = |at: &[Sym]| at.iter().map(|s| s.eval(env)).collect::<Vec<_>>();
-        match self {
-            Sym::Const(c) => *c,
-            Sym::RowLo => env.row_lo,
-            Sym::RowHi => env.row_hi,
-            Sym::Len(name) => named(&env.lens, name),
-            Sym::Scalar(name) => named(&env.scalars, name),
-            Sym::Fixed(name) => named(&env.fixed, name),
-            Sym::Add(a, b) => a.eval(env).saturating_add(b.eval(env)),
-            Sym::Sub(a, b) => a.eval(env).saturating_sub(b.eval(env)),
-            Sym::Mul(a, b) => a.eval(env).saturating_mul(b.eval(env)),
-            Sym::FloorDiv(a, b) => match b.eval(env) {
-                n @ 1.. => a.eval(env).div_euclid(n),
-                _ => 0,
-            },
-            Sym::Rem(a, b) => match b.eval(env) {
-                n @ 1.. => a.eval(env).rem_euclid(n),
-                _ => 0,
-            },
-            Sym::Min(a, b) => a.eval(env).min(b.eval(env)),
-            Sym::Max(a, b) => a.eval(env).max(b.eval(env)),
-            Sym::IfLe(a, b, t, e) => if a.eval(env) <= b.eval(env) { t } else { e }.eval(env),
-            Sym::Load { table, at } => env.tables.get(table).map_or(0, |t| t.get(&list(at))),
-            Sym::Search {
-                table,
-                at,
-                value,
-                upper,
-            } => {
-                let value = value.eval(env);
-                let count = env.tables.get(table).map_or(0, |t| {
-                    t.row(&list(at))
-                        .partition_point(|x| if *upper { *x <= value } else { *x < value })
-                });
-                i64::try_from(count).unwrap_or(i64::MAX)
-            }
-        }
-    }
-
-    /// Calls `f` on this expression and every one inside it.
-    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Sym)) {
-        f(self);
-        match self {
-            Sym::Const(_) | Sym::RowLo | Sym::RowHi | Sym::Len(_) | Sym::Scalar(_) | Sym::Fixed(_) => {}
-            Sym::Add(a, b)
-            | Sym::Sub(a, b)
-            | Sym::Mul(a, b)
-            | Sym::FloorDiv(a, b)
-            | Sym::Rem(a, b)
-            | Sym::Min(a, b)
-            | Sym::Max(a, b) => {
-                a.visit(f);
-                b.visit(f);
-            }
-            Sym::IfLe(a, b, t, e) => [a, b, t, e].into_iter().for_each(|s| s.visit(f)),
-            Sym::Load { at, .. } => at.iter().for_each(|s| s.visit(f)),
-            Sym::Search { at, value, .. } => {
-                at.iter().for_each(|s| s.visit(f));
-                value.visit(f);
-            }
-        }
-    }
 }
 
-impl Env {
-    /// The names in `ranges` that this environment lacks, sorted: `len(j)`, `w`, `doc[]`.
-    pub fn missing(&self, ranges: &super::Ranges) -> Vec<String> {
-        let mut names = BTreeSet::new();
-        for end in ranges
-            .pieces
-            .iter()
-            .flat_map(|p| [&p.possible, &p.certain])
-            .flat_map(|i| [&i.lo, &i.hi])
-        {
-            end.visit(&mut |s| match s {
-                Sym::Len(n) if !self.lens.contains_key(n) => drop(names.insert(format!("len({n})"))),
-                Sym::Scalar(n) if !self.scalars.contains_key(n) => drop(names.insert(n.clone())),
-                Sym::Fixed(n) if !self.fixed.contains_key(n) => drop(names.insert(n.clone())),
-                Sym::Load { table, .. } | Sym::Search { table, .. } if !self.tables.contains_key(table) => {
-                    names.insert(format!("{table}[]"));
-                }
-                _ => {}
-            });
-        }
-        names.into_iter().collect()
-    }
-}
-
-/// `sum = n * whole + part`, every coefficient and the constant of `part` in `0..n`.
+/// `sum = n * whole + part`, the constant of `part` in `0..n`.
 fn split(sum: Sum, n: i64) -> (Sym, Sym) {
     let (mut whole, mut part) = (Sum::default(), Sum::default());
     for (s, k) in sum.terms {
@@ -517,55 +377,5 @@ fn atom_bound(s: &Sym, bound: Bound) -> Option<i64> {
             Bound::Upper => both(a, b).map(|(x, y)| x.max(y)),
         },
         Sym::IfLe(_, _, t, e) => both(t, e).map(|(x, y)| if bound == Bound::Lower { x.min(y) } else { x.max(y) }),
-    }
-}
-
-impl fmt::Display for Sym {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let index = |at: &[Sym]| at.iter().map(Sym::to_string).collect::<Vec<_>>();
-        match self {
-            Sym::Const(c) => write!(f, "{c}"),
-            Sym::RowLo => f.write_str("row.first"),
-            Sym::RowHi => f.write_str("row.last"),
-            Sym::Len(name) => write!(f, "len({name})"),
-            Sym::Scalar(name) | Sym::Fixed(name) => f.write_str(name),
-            Sym::Add(a, b) => match **b {
-                Sym::Const(c) if c < 0 => write!(f, "{a} - {}", c.unsigned_abs()),
-                _ => write!(f, "{a} + {b}"),
-            },
-            Sym::Sub(a, b) => write!(f, "{a} - {}", Factor(b)),
-            Sym::Mul(a, b) => write!(f, "{} * {}", Factor(a), Factor(b)),
-            Sym::FloorDiv(a, b) => write!(f, "{} / {}", Factor(a), Factor(b)),
-            Sym::Rem(a, b) => write!(f, "{} % {}", Factor(a), Factor(b)),
-            Sym::Min(a, b) => write!(f, "min({a}, {b})"),
-            Sym::Max(a, b) => write!(f, "max({a}, {b})"),
-            Sym::IfLe(a, b, t, e) => write!(f, "if {a} <= {b} {{ {t} }} else {{ {e} }}"),
-            Sym::Load { table, at } => write!(f, "{table}[{}]", index(at).join(", ")),
-            Sym::Search {
-                table,
-                at,
-                value,
-                upper,
-            } => {
-                let order = if *upper { "<=" } else { "<" };
-                let mut at = index(at);
-                at.push("..".into());
-                write!(f, "count({table}[{}] {order} {value})", at.join(", "))
-            }
-        }
-    }
-}
-
-/// An operand of something that binds tighter than a sum.
-struct Factor<'a>(&'a Sym);
-
-impl fmt::Display for Factor<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Sym::Add(..) | Sym::Sub(..) | Sym::Mul(..) | Sym::FloorDiv(..) | Sym::Rem(..) | Sym::IfLe(..) => {
-                write!(f, "({})", self.0)
-            }
-            s => write!(f, "{s}"),
-        }
     }
 }
