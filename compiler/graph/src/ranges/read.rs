@@ -20,14 +20,10 @@ const MAX_DEPTH: u32 = 128;
 
 /// The condition that `mask` is true.
 pub(super) fn read_mask(graph: &Graph, mask: Val, ctx: &Context<'_>) -> Cond {
-    let mut reader = Reader {
-        graph,
-        reads: 0,
-        opaques: 0,
-    };
+    let (queries, keys) = (axis_len(graph, ctx.query), axis_len(graph, ctx.key));
     let mut at = BTreeMap::new();
     let offset = match ctx.align {
-        Align::End => reader.len(ctx.key, 0) - reader.len(ctx.query, 0),
+        Align::End => keys.clone() - queries.clone(),
         Align::Start => Sym::Const(0),
     };
     at.insert(ctx.query, Lin::sym(Sym::RowLo - offset));
@@ -39,17 +35,34 @@ pub(super) fn read_mask(graph: &Graph, mask: Val, ctx: &Context<'_>) -> Cond {
             rest: Sym::Const(0),
         },
     );
+    let present = [queries, keys];
+    let mut reader = Reader {
+        graph,
+        present,
+        reads: 0,
+        opaques: 0,
+    };
     reader.cond(mask, &at, 0)
 }
 
 /// The size of `axis` as an expression.
 pub(super) fn axis_len(graph: &Graph, axis: Axis) -> Sym {
-    Reader {
-        graph,
-        reads: 0,
-        opaques: 0,
+    resolve(graph, axis, 0)
+}
+
+fn resolve(graph: &Graph, axis: Axis, depth: u32) -> Sym {
+    let Some(def) = graph.axes.get(axis.index()) else {
+        return Sym::Len(axis.to_string());
+    };
+    match def.size {
+        Size::Const(n) => Sym::Const(n.into()),
+        Size::Same(of) if depth < MAX_DEPTH => resolve(graph, of, depth + 1),
+        Size::CeilDiv { of, by } if depth < MAX_DEPTH && by > 0 => {
+            let by = i64::from(by);
+            (resolve(graph, of, depth + 1) + Sym::Const(by - 1)).floor_div(Sym::Const(by))
+        }
+        Size::Runtime | Size::Same(_) | Size::CeilDiv { .. } => Sym::Len(def.name.clone()),
     }
-    .len(axis, 0)
 }
 
 /// The point that is read: what each axis's index is, where it is not the tile's own.
@@ -57,6 +70,8 @@ type Point = BTreeMap<Axis, Lin>;
 
 struct Reader<'a> {
     graph: &'a Graph,
+    /// Sizes that are at least 1 where there is anything to see.
+    present: [Sym; 2],
     reads: u32,
     opaques: u32,
 }
@@ -65,21 +80,6 @@ impl Reader<'_> {
     fn opaque(&mut self) -> Lin {
         self.opaques += 1;
         Lin::term(Term::Opaque(self.opaques))
-    }
-
-    fn len(&self, axis: Axis, depth: u32) -> Sym {
-        let Some(def) = self.graph.axes.get(axis.index()) else {
-            return Sym::Len(axis.to_string());
-        };
-        match def.size {
-            Size::Const(n) => Sym::Const(n.into()),
-            Size::Same(of) if depth < MAX_DEPTH => self.len(of, depth + 1),
-            Size::CeilDiv { of, by } if depth < MAX_DEPTH && by > 0 => {
-                let by = i64::from(by);
-                (self.len(of, depth + 1) + Sym::Const(by - 1)).floor_div(Sym::Const(by))
-            }
-            Size::Runtime | Size::Same(_) | Size::CeilDiv { .. } => Sym::Len(def.name.clone()),
-        }
     }
 
     fn index(&self, axis: Axis, at: &Point) -> Lin {
@@ -116,7 +116,7 @@ impl Reader<'_> {
             Op::Int(c) => Lin::constant(*c),
             Op::Scalar(name) if node.ty == Ty::Int => Lin::sym(Sym::Scalar(name.clone())),
             Op::Index(a) => self.index(*a, at),
-            Op::Len(a) => Lin::sym(self.len(*a, 0)),
+            Op::Len(a) => Lin::sym(axis_len(self.graph, *a)),
             Op::Input { name, axes } if node.ty == Ty::Int => {
                 let mut index: Vec<Lin> = axes.iter().map(|a| self.index(*a, at)).collect();
                 let last = index.pop()?;
@@ -216,20 +216,23 @@ impl Reader<'_> {
         })
     }
 
-    /// A quotient or remainder: sizes are divisors as they stand, scalars and tables where they are positive.
+    /// A quotient or remainder. The sizes of the query and key axes are at least 1 wherever there is a tile; any other
+    /// divisor gives 0 where it is 0, and is not followed where it is negative.
     fn by_divisor(&mut self, a: Lin, n: &Sym, f: fn(Lin, Sym) -> Lin) -> Option<Lin> {
-        if let Sym::Const(..=0) = n {
-            return None;
-        }
-        let quotient = f(a, n.clone());
         if n.depends_on_row() {
             return None;
         }
-        if Sym::Const(0).at_most(n) {
-            return Some(quotient);
-        }
         let positive = Lin::le(&Lin::constant(1), &Lin::sym(n.clone()));
-        Some(select(positive, quotient, self.opaque()))
+        if self.present.contains(n) || positive == Cond::Const(true) {
+            return Some(f(a, n.clone()));
+        }
+        let quotient = f(a, n.clone());
+        let other = select(
+            Lin::le(&Lin::constant(0), &Lin::sym(n.clone())),
+            Lin::constant(0),
+            self.opaque(),
+        );
+        Some(select(positive, quotient, other))
     }
 
     /// The point that a gather reads, and the condition that it is in range.
@@ -238,7 +241,7 @@ impl Reader<'_> {
         let mut in_range = Cond::Const(true);
         for (axis, v) in index {
             let i = self.lin(*v, at, depth);
-            let last = Lin::sym(self.len(*axis, 0) - Sym::Const(1));
+            let last = Lin::sym(axis_len(self.graph, *axis) - Sym::Const(1));
             in_range = in_range.and(Lin::le(&Lin::constant(0), &i)).and(Lin::le(&i, &last));
             inner.insert(*axis, i);
         }

@@ -147,7 +147,7 @@ impl World {
     }
 }
 
-/// The value at position `p` and key `j`; `None` where the mask reads out of range or divides by zero.
+/// The value at position `p` and key `j`; `None` where the mask reads out of range.
 pub fn value(e: &E, w: &World, p: i64, j: i64) -> Option<i64> {
     Some(match e {
         E::Int(c) => *c,
@@ -164,7 +164,7 @@ pub fn value(e: &E, w: &World, p: i64, j: i64) -> Option<i64> {
                 Binary::Add => a + b,
                 Binary::Sub => a - b,
                 Binary::Mul => a * b,
-                Binary::Div | Binary::Rem if b == 0 => return None,
+                Binary::Div | Binary::Rem if b == 0 => 0,
                 Binary::Div => (a as f64 / b as f64).floor() as i64,
                 Binary::Rem => a - b * (a as f64 / b as f64).floor() as i64,
                 Binary::Min => a.min(b),
