@@ -35,7 +35,10 @@ struct Cut {
 }
 
 /// One access of a thread.
+#[derive(Clone, Copy)]
 struct Place<'c> {
+    /// Where the first access of this phase of the period goes in shared memory.
+    start: Ptr<'c>,
     shared: Ptr<'c>,
     global: Ptr<'c>,
     /// Whether the thread has this access at all. `None`: yes.
@@ -99,14 +102,14 @@ impl<'c> Emitter<'c, '_> {
             rows: period * threads / per_row,
         })
     }
-    /// The accesses of this thread; `checked`: rows that do not exist are guarded.
+    /// The accesses of this thread; `checked`: rows that do not exist are told apart.
     fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView, checked: bool) -> Result<Vec<Place<'c>>> {
-        let (shared, odd_row, row_bytes, bits) = self.view_base(view)?;
+        let base = self.view_base(view)?;
         let first_row = self.int(tile.first_row)?;
         let limit = self.int(tile.row_limit)?;
         let first_byte = view.col * self.kernel.buffers[view.buf.index()].dtype.bytes();
-        let mut starts: Vec<(Int<'c>, Ptr<'c>)> = Vec::new();
-        let mut out = Vec::new();
+        let down = self.row_stride(tile, cut.rows)?;
+        let mut places: Vec<Place<'c>> = Vec::new();
         for i in 0..cut.chunks.div_ceil(cut.threads) {
             let (turn, phase) = (i / cut.period, i % cut.period);
             let first = phase * cut.threads;
@@ -118,49 +121,66 @@ impl<'c> Emitter<'c, '_> {
                 per_row: cut.per_row,
                 first,
             });
-            if turn == 0 {
-                let place = |e: &Self, whole_row: Int<'c>| {
-                    let b = &e.b;
-                    let byte = b.add(b.mul(chunk, b.c32(i64::from(cut.bytes))), b.c32(i64::from(first_byte)));
-                    let by = b.shl(b.and(b.lshr(whole_row, 3 - bits), b.c32((1 << bits) - 1)), 4);
-                    b.add(
-                        b.mul(row, b.c32(i64::from(row_bytes))),
-                        if bits == 0 { byte } else { b.xor(byte, by) },
-                    )
-                };
-                let offset = match odd_row {
-                    None => self.in_prelude(|e| place(e, row)),
-                    Some(r) => place(self, self.b.add(r, row)),
-                };
-                starts.push((row, self.b.shared_ptr(self.b.add(shared, offset))));
-            }
-            let (row, start) = starts[phase as usize];
-            let down = turn * cut.rows;
-            let number = self.b.add(self.b.add(first_row, row), self.b.c32(i64::from(down)));
+            let row_in_tile = self.b.add(row, self.b.c32(i64::from(turn * cut.rows)));
+            let number = self.b.add(first_row, row_in_tile);
             let exists = checked.then(|| self.b.icmp(IntPredicate::ULT, number, limit));
             let mine = ((i + 1) * cut.threads > cut.chunks).then(|| {
                 let left = self.b.c32(i64::from(cut.chunks - i * cut.threads));
                 self.b.icmp(IntPredicate::ULT, self.team.thread, left)
             });
-            let global = self.row_address(tile, row, down, chunk, cut.bytes)?;
-            out.push(Place {
-                shared: self.b.offset_by(start, down * row_bytes),
+            let above = (turn > 0).then(|| places[(i - cut.period) as usize]);
+            let (shared, global) = match (above, down) {
+                (Some(above), Some(bytes)) => {
+                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.row_bytes);
+                    (shared, self.b.offset(above.global, bytes))
+                }
+                (Some(above), None) => {
+                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.row_bytes);
+                    (shared, self.row_address(tile, number, chunk, cut.bytes)?)
+                }
+                (None, _) => {
+                    let place = |e: &Self, whole_row: Int<'c>| {
+                        let b = &e.b;
+                        let byte = b.add(b.mul(chunk, b.c32(i64::from(cut.bytes))), b.c32(i64::from(first_byte)));
+                        let byte = e.swizzled(byte, whole_row, base.bits);
+                        b.add(b.mul(row, b.c32(i64::from(base.row_bytes))), byte)
+                    };
+                    let offset = match base.odd_row {
+                        None => self.in_prelude(|e| place(e, row)),
+                        Some(r) => place(self, self.b.add(r, row)),
+                    };
+                    let start = self.b.shared_ptr(self.b.add(base.address, offset));
+                    let shared = self.b.offset_by(start, base.constant);
+                    (shared, self.row_address(tile, number, chunk, cut.bytes)?)
+                }
+            };
+            let start = above.map_or(shared, |a| a.start);
+            places.push(Place {
+                start,
+                shared,
                 global,
                 mine,
                 exists,
             });
         }
-        Ok(out)
+        Ok(places)
     }
-    /// Address of chunk `chunk` in row `row + down` of a tile: `row` and `chunk` are of the thread, `down` is constant.
-    fn row_address(
-        &mut self,
-        tile: &GlobalTile,
-        row: Int<'c>,
-        down: u32,
-        chunk: Int<'c>,
-        bytes: u32,
-    ) -> Result<Ptr<'c>> {
+    /// Bytes from a tile's row to the row `rows` below it, if they are the same everywhere.
+    fn row_stride(&mut self, tile: &GlobalTile, rows: u32) -> Result<Option<Int<'c>>> {
+        let (_, strides, dtype, _) = self.tensor(tile.tensor)?;
+        let by = self.b.c64(i64::from(rows * dtype.bytes()));
+        let mut sum = self.b.c64(0);
+        for (index, stride) in tile.at.iter().zip(&strides) {
+            match index {
+                RowIndex::Fixed(_) => {}
+                RowIndex::Row => sum = self.in_prelude(|e| e.b.add(sum, e.b.mul(*stride, by))),
+                RowIndex::RowDiv { .. } | RowIndex::RowRem { .. } => return Ok(None),
+            }
+        }
+        Ok(Some(sum))
+    }
+    /// Address of chunk `chunk` in the row with number `row`, both the thread's.
+    fn row_address(&mut self, tile: &GlobalTile, row: Int<'c>, chunk: Int<'c>, bytes: u32) -> Result<Ptr<'c>> {
         let (base, strides, dtype, _) = self.tensor(tile.tensor)?;
         if tile.at.len() + 1 != strides.len() {
             return malformed(format!(
@@ -170,46 +190,28 @@ impl<'c> Emitter<'c, '_> {
                 tile.tensor
             ));
         }
-        let first_row = self.int(tile.first_row)?;
         let wide = self.b.i64();
         let size = self.b.c64(i64::from(dtype.bytes()));
-        // In bytes: of the tile, of the thread's place in it, and of the constant rows below that.
         let mut tile_part = self.b.c64(i64::from(tile.col * dtype.bytes()));
         let mut thread_part = self.in_prelude(|e| e.b.zext(e.b.mul(chunk, e.b.c32(i64::from(bytes))), wide));
-        let mut down_part = self.b.c64(0);
         for (index, stride) in tile.at.iter().zip(&strides) {
             let stride = self.in_prelude(|e| e.b.mul(*stride, size));
-            let number = |e: &Self| e.b.add(e.b.add(first_row, row), e.b.c32(i64::from(down)));
-            match index {
+            let at = match index {
                 RowIndex::Fixed(v) => {
                     let at = self.b.sext(self.int(*v)?, wide);
                     tile_part = self.b.add(tile_part, self.b.mul(at, stride));
+                    continue;
                 }
-                RowIndex::Row => {
-                    let at = self.b.sext(first_row, wide);
-                    tile_part = self.b.add(tile_part, self.b.mul(at, stride));
-                    thread_part = self.in_prelude(|e| {
-                        let rows = e.b.mul(e.b.zext(row, wide), stride);
-                        e.b.add(thread_part, rows)
-                    });
-                    down_part = self.in_prelude(|e| {
-                        let rows = e.b.mul(e.b.c64(i64::from(down)), stride);
-                        e.b.add(down_part, rows)
-                    });
-                }
-                RowIndex::RowDiv { by } => {
-                    let at = math::floor_div(&self.b, number(self), self.int(*by)?);
-                    thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
-                }
+                RowIndex::Row => row,
+                RowIndex::RowDiv { by } => math::floor_div(&self.b, row, self.int(*by)?),
                 RowIndex::RowRem { by, base } => {
-                    let rem = math::floor_rem(&self.b, number(self), self.int(*by)?);
-                    let at = self.b.add(rem, self.int(*base)?);
-                    thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
+                    let rem = math::floor_rem(&self.b, row, self.int(*by)?);
+                    self.b.add(rem, self.int(*base)?)
                 }
-            }
+            };
+            thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
         }
-        let p = self.b.offset(self.b.offset(base, tile_part), thread_part);
-        Ok(if down == 0 { p } else { self.b.offset(p, down_part) })
+        Ok(self.b.offset(self.b.offset(base, tile_part), thread_part))
     }
     /// Emits `body` twice, for a tile inside its tensor (`false`) and for one that is not (`true`).
     fn by_fit(&mut self, tile: &GlobalTile, mut body: impl FnMut(&mut Self, bool) -> Result<()>) -> Result<()> {

@@ -83,17 +83,12 @@ impl<'c> Emitter<'c, '_> {
         let steps: Vec<(u32, u32)> = (0..k / 16)
             .flat_map(|s| (0..atoms).step_by(2).map(move |n| (s, n)))
             .collect();
-        let mut rows = self.left(&mut left, ty.rows / 16, 0);
-        let mut ahead = Some(self.right(&mut right, atoms, steps[0]));
-        for (i, (step, _)) in steps.iter().enumerate() {
-            let columns = ahead.take().expect("invariant: each step loads the next");
-            let mut next_rows = None;
-            if let Some(next) = steps.get(i + 1) {
-                if next.0 != *step {
-                    next_rows = Some(self.left(&mut left, ty.rows / 16, next.0));
-                }
-                ahead = Some(self.right(&mut right, atoms, *next));
+        let mut rows = Vec::new();
+        for (step, atom) in steps {
+            if atom == 0 {
+                rows = self.left(&mut left, ty.rows / 16, step);
             }
+            let columns = self.right(&mut right, atoms, (step, atom));
             for (r, row) in rows.iter().enumerate() {
                 for (n, pair) in columns.registers.chunks_exact(2).enumerate() {
                     let col = 2 * (columns.atom + n as u32);
@@ -103,9 +98,6 @@ impl<'c> Emitter<'c, '_> {
                         sums[i] = x;
                     }
                 }
-            }
-            if let Some(next) = next_rows {
-                rows = next;
             }
         }
         self.define(dst, sums.into_iter().map(Into::into).collect())

@@ -26,7 +26,7 @@ const TRIPLE: &str = "nvptx64-nvidia-cuda";
 const SHARED_ALIGN: u32 = 1024;
 /// What runs over the module before instruction selection: cleaning, and hoisting what loops do not change. The generic
 /// pipelines are not used: they sink, unroll and speculate, and undo the order that a schedule asked for.
-const PASSES: &str = "function(early-cse,simplifycfg,loop-mssa(licm),early-cse,dce)";
+const PASSES: &str = "function(early-cse,simplifycfg,early-cse,dce)";
 
 /// A version of the PTX language, such as `7.0`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -28,17 +28,26 @@ pub(crate) enum MatrixLanes {
     Pair32,
 }
 
+/// Where a view lies in shared memory.
+#[derive(Clone, Copy)]
+pub(crate) struct ViewBase<'c> {
+    /// Address of its first row, less `constant`.
+    pub address: Int<'c>,
+    /// The part of the address that is known now, and that instructions can carry.
+    pub constant: u32,
+    /// First row, where it is not known to be a multiple of 8.
+    pub odd_row: Option<Int<'c>>,
+    /// Bytes of a row of the buffer.
+    pub row_bytes: u32,
+    /// Low bits of the chunk number that are permuted.
+    pub bits: u32,
+}
+
 /// A window of a shared buffer, and the pointers into it that were made so far.
 pub(crate) struct Window<'c> {
-    /// Address of the window's first row.
-    base: Int<'c>,
-    /// First row, where it is not known to be a multiple of 8.
-    odd_row: Option<Int<'c>>,
-    row_bytes: u32,
+    base: ViewBase<'c>,
     /// First chunk.
     chunk: u32,
-    /// Low bits of the chunk number that are permuted.
-    bits: u32,
     pointers: BTreeMap<(MatrixLanes, u32), Ptr<'c>>,
 }
 
@@ -48,8 +57,8 @@ fn swizzled_bits(chunks: u32) -> u32 {
 }
 
 impl<'c> Emitter<'c, '_> {
-    /// Byte address of a view's first row, its odd part (see [`Window`]), the bytes of a row, and the permuted bits.
-    pub fn view_base(&mut self, v: &SharedView) -> Result<(Int<'c>, Option<Int<'c>>, u32, u32)> {
+    /// Where a view lies.
+    pub fn view_base(&mut self, v: &SharedView) -> Result<ViewBase<'c>> {
         let Some(buffer) = self.kernel.buffers.get(v.buf.index()) else {
             return malformed(format!("{} is not declared", v.buf));
         };
@@ -66,36 +75,58 @@ impl<'c> Emitter<'c, '_> {
         } else {
             0
         };
-        let mut base = self
-            .b
-            .add(self.shared, self.b.c32(i64::from(self.offsets[v.buf.index()])));
+        let mut constant = self.offsets[v.buf.index()];
+        let mut address = self.shared;
         if let Some(slot) = v.slot {
-            let bytes = self.b.mul(self.int(slot)?, self.b.c32(i64::from(buffer.slot_bytes())));
-            base = self.b.add(base, bytes);
+            match self.known(slot)? {
+                Some(n) if n < buffer.slots => constant += n * buffer.slot_bytes(),
+                Some(_) | None => {
+                    let bytes = self.b.mul(self.int(slot)?, self.b.c32(i64::from(buffer.slot_bytes())));
+                    address = self.b.add(address, bytes);
+                }
+            }
         }
         let mut odd_row = None;
         if let Some(row) = v.row {
             let n = self.int(row)?;
-            base = self.b.add(base, self.b.mul(n, self.b.c32(i64::from(row_bytes))));
+            address = self.b.add(address, self.b.mul(n, self.b.c32(i64::from(row_bytes))));
             if bits > 0 && self.low_zeros(row) < 3 {
                 odd_row = Some(n);
             }
         }
-        Ok((base, odd_row, row_bytes, bits))
+        Ok(ViewBase {
+            address,
+            constant,
+            odd_row,
+            row_bytes,
+            bits,
+        })
+    }
+    /// The value of an `i32` scalar that is a constant and not negative.
+    fn known(&self, v: Val) -> Result<Option<u32>> {
+        Ok(self
+            .int(v)?
+            .get_sign_extended_constant()
+            .and_then(|n| u32::try_from(n).ok()))
+    }
+    /// The position in its row of the byte `byte` of row `row`.
+    pub fn swizzled(&self, byte: Int<'c>, row: Int<'c>, bits: u32) -> Int<'c> {
+        if bits == 0 {
+            return byte;
+        }
+        let b = &self.b;
+        b.xor(byte, b.shl(b.and(b.lshr(row, 3 - bits), b.c32((1 << bits) - 1)), 4))
     }
     /// A window that begins at a whole chunk.
     pub fn window(&mut self, v: &SharedView) -> Result<Window<'c>> {
-        let (base, odd_row, row_bytes, bits) = self.view_base(v)?;
+        let base = self.view_base(v)?;
         let first = v.col * self.kernel.buffers[v.buf.index()].dtype.bytes();
         if !first.is_multiple_of(16) {
             multiple("the first byte of a window's row", first, 16)?;
         }
         Ok(Window {
             base,
-            odd_row,
-            row_bytes,
             chunk: first / 16,
-            bits,
             pointers: BTreeMap::new(),
         })
     }
@@ -135,37 +166,44 @@ impl<'c> Emitter<'c, '_> {
     /// Address of this lane's place in the rows from `row` (a multiple of 8) and chunk `chunk` of a window.
     pub fn place(&mut self, w: &mut Window<'c>, lanes: MatrixLanes, row: u32, chunk: u32) -> Ptr<'c> {
         let chunk = w.chunk + chunk;
+        let ViewBase {
+            address,
+            constant,
+            odd_row,
+            row_bytes,
+            bits,
+        } = w.base;
         let one_chunk = matches!(lanes, MatrixLanes::Pair16);
         // The part of the chunk number that the permutation touches selects the pointer; the rest is a constant.
-        let low = if w.bits == 0 {
+        let low = if bits == 0 {
             0
         } else if chunk.is_multiple_of(2) || one_chunk {
-            chunk & ((1 << w.bits) - 1)
+            chunk & ((1 << bits) - 1)
         } else {
             chunk
         };
-        let constant = row * w.row_bytes + 16 * (chunk - low);
+        let constant = constant + row * row_bytes + 16 * (chunk - low);
         if let Some(p) = w.pointers.get(&(lanes, low)) {
             return self.b.offset_by(*p, constant);
         }
-        let offset = match w.odd_row {
+        let offset = match odd_row {
             None => self.lane_part(LaneKey::Matrix {
                 lanes,
-                row_bytes: w.row_bytes,
-                bits: w.bits,
+                row_bytes,
+                bits,
                 chunk: low,
             }),
             Some(first) => {
                 let (own_row, own, byte) = self.matrix_place(lanes);
-                let moved = self.permuted(self.b.add(first, own_row), own, w.bits, low);
+                let moved = self.permuted(self.b.add(first, own_row), own, bits, low);
                 let b = &self.b;
                 b.add(
-                    b.mul(own_row, b.c32(i64::from(w.row_bytes))),
+                    b.mul(own_row, b.c32(i64::from(row_bytes))),
                     b.add(b.shl(moved, 4), byte),
                 )
             }
         };
-        let p = self.b.shared_ptr(self.b.add(w.base, offset));
+        let p = self.b.shared_ptr(self.b.add(address, offset));
         w.pointers.insert((lanes, low), p);
         self.b.offset_by(p, constant)
     }
@@ -182,7 +220,13 @@ impl<'c> Emitter<'c, '_> {
     }
     /// Address of the element in row `row` and column `col` of a view.
     fn element(&mut self, v: &SharedView, row: Int<'c>, col: Int<'c>) -> Result<Ptr<'c>> {
-        let (base, _, row_bytes, bits) = self.view_base(v)?;
+        let ViewBase {
+            address,
+            constant,
+            row_bytes,
+            bits,
+            ..
+        } = self.view_base(v)?;
         let bytes = self.kernel.buffers[v.buf.index()].dtype.bytes();
         let b = &self.b;
         let byte = b.mul(b.add(col, b.c32(i64::from(v.col))), b.c32(i64::from(bytes)));
@@ -190,13 +234,11 @@ impl<'c> Emitter<'c, '_> {
             Some(first) => b.add(row, self.int(first)?),
             None => row,
         };
-        let by = if bits == 0 {
-            b.c32(0)
-        } else {
-            b.shl(b.and(b.lshr(whole_row, 3 - bits), b.c32((1 << bits) - 1)), 4)
-        };
-        let offset = b.add(b.mul(row, b.c32(i64::from(row_bytes))), b.xor(byte, by));
-        Ok(b.shared_ptr(b.add(base, offset)))
+        let offset = b.add(
+            b.mul(row, b.c32(i64::from(row_bytes))),
+            self.swizzled(byte, whole_row, bits),
+        );
+        Ok(b.offset_by(b.shared_ptr(b.add(address, offset)), constant))
     }
     /// Whether accesses to a view can go by pairs of columns.
     fn by_pairs(&self, v: &SharedView, ty: &Frag) -> bool {
