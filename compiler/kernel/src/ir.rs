@@ -287,7 +287,8 @@ pub struct Kernel {
     pub mbarriers: Vec<Mbarrier>,
     /// Roles, in warp order. Warp 0 of the CTA is warp 0 of the first role.
     pub roles: Vec<Role>,
-    /// Minimum number of CTAs that must fit on a multiprocessor (bounds registers), or 1.
+    /// CTAs whose registers must fit on a multiprocessor at once: what bounds the registers of a thread. (How many fit by
+    /// shared memory differs between devices that run the same code, and is no condition.)
     pub min_ctas: u32,
     /// The type of each value, indexed by [`Val`].
     pub types: Vec<Frag>,

@@ -107,16 +107,6 @@ fn buffers(c: &mut Checker) {
     let total = u64::try_from(end.next_multiple_of(8) + 8 * slots).unwrap_or(u64::MAX);
     let t = c.target;
     c.limit("shared memory of a CTA", "bytes", total, u64::from(t.cta_shared_bytes));
-    if total <= u64::from(t.cta_shared_bytes) {
-        let ctas = u64::from(k.min_ctas);
-        let together = ctas * (total + u64::from(t.reserved_shared_bytes));
-        c.limit(
-            "shared memory of `min_ctas` CTAs",
-            "bytes",
-            together,
-            u64::from(t.sm_shared_bytes),
-        );
-    }
 }
 
 fn roles(c: &mut Checker) {
