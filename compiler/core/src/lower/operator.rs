@@ -77,12 +77,10 @@ pub fn recognise<'a>(spec: &'a Spec, binding: &'a Binding, graph: &'a Graph) -> 
         AxisRole::Query(align) => align,
         AxisRole::Plain | AxisRole::Key => Align::Start,
     };
-    let align = match align {
-        Align::End => ranges::Alignment::End,
-        Align::Start => ranges::Alignment::Start,
-    };
     let sorted = spec.inputs.iter().filter(|i| i.sorted).map(|i| i.name.clone()).collect();
-    let ranges = ranges::analyse(graph, mask, axis(attend.query)?, axis(attend.key)?, align, &sorted);
+    let context =
+        ranges::Context { query: axis(attend.query)?, key: axis(attend.key)?, align, sorted: &sorted };
+    let ranges = ranges::analyse(graph, mask, &context);
     Ok(Operator { spec, binding, attend, q, graph, fold, fold_id, score, mask, dot, ranges })
 }
 
