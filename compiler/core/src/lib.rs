@@ -4,4 +4,8 @@
 pub mod target;
 pub mod device;
 pub mod schedule;
+pub mod lower;
+pub mod passes;
+pub mod program;
 pub mod cost;
+pub mod search;

@@ -139,4 +139,4 @@ fn definition(block: &drawloom_kernel::ir::Block, v: Val) -> Option<&Op> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -129,6 +129,7 @@ impl Live<'_> {
             Stmt::Let { dst, op } => {
                 // A result that nobody reads exists all the same.
                 self.begin(*dst);
+                self.transient(operand_registers(op));
                 self.end(*dst);
                 visit_op_mut(&mut op.clone(), &mut |v| self.begin(*v));
                 self.transient(operand_registers(op));

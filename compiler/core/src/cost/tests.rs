@@ -4,16 +4,16 @@ use super::*;
 use drawloom_kernel::ir::*;
 
 /// A kernel under construction: statements go to the innermost open block.
-struct Build {
-    kernel: Kernel,
-    blocks: Vec<Vec<Stmt>>,
+pub(crate) struct Build {
+    pub(crate) kernel: Kernel,
+    pub(crate) blocks: Vec<Vec<Stmt>>,
 }
 
 const I32: Frag = Frag::scalar(Dtype::I32);
 const BOOL: Frag = Frag::scalar(Dtype::Bool);
 
 impl Build {
-    fn new(params: Vec<Param>, buffers: Vec<Buffer>) -> Build {
+    pub(crate) fn new(params: Vec<Param>, buffers: Vec<Buffer>) -> Build {
         Build {
             kernel: Kernel {
                 name: "k".into(),
@@ -28,24 +28,24 @@ impl Build {
             blocks: vec![vec![]],
         }
     }
-    fn push(&mut self, stmt: Stmt) {
+    pub(crate) fn push(&mut self, stmt: Stmt) {
         self.blocks.last_mut().unwrap().push(stmt);
     }
-    fn set(&mut self, ty: Frag, op: Op) -> Val {
+    pub(crate) fn set(&mut self, ty: Frag, op: Op) -> Val {
         let dst = self.kernel.new_val(ty);
         self.push(Stmt::Let { dst, op });
         dst
     }
-    fn int(&mut self, x: i64) -> Val {
+    pub(crate) fn int(&mut self, x: i64) -> Val {
         self.set(I32, Op::ConstI(x))
     }
-    fn map(&mut self, ty: Frag, op: MapOp, args: &[Val]) -> Val {
+    pub(crate) fn map(&mut self, ty: Frag, op: MapOp, args: &[Val]) -> Val {
         self.set(ty, Op::Map(op, args.to_vec()))
     }
-    fn effect(&mut self, e: Effect) {
+    pub(crate) fn effect(&mut self, e: Effect) {
         self.push(Stmt::Do(e));
     }
-    fn finish(mut self, warps: u32) -> Kernel {
+    pub(crate) fn finish(mut self, warps: u32) -> Kernel {
         let body = Block(self.blocks.pop().unwrap());
         self.kernel.roles.push(Role {
             name: "main".into(),
@@ -57,21 +57,21 @@ impl Build {
     }
 }
 
-fn tensor(name: &str, dtype: Dtype, axes: Vec<Extent>, access: Access) -> Param {
+pub(crate) fn tensor(name: &str, dtype: Dtype, axes: Vec<Extent>, access: Access) -> Param {
     Param {
         name: name.into(),
         kind: ParamKind::Tensor { dtype, axes, access },
     }
 }
 
-fn scalar(name: &str) -> Param {
+pub(crate) fn scalar(name: &str) -> Param {
     Param {
         name: name.into(),
         kind: ParamKind::Scalar { dtype: Dtype::I32 },
     }
 }
 
-fn frag(dtype: Dtype, rows: u32, cols: u32) -> Frag {
+pub(crate) fn frag(dtype: Dtype, rows: u32, cols: u32) -> Frag {
     Frag {
         dtype,
         rows,
@@ -80,7 +80,7 @@ fn frag(dtype: Dtype, rows: u32, cols: u32) -> Frag {
     }
 }
 
-fn inputs(scalars: &[(&str, i64)]) -> Inputs {
+pub(crate) fn inputs(scalars: &[(&str, i64)]) -> Inputs {
     Inputs {
         scalars: scalars.iter().map(|(n, x)| ((*n).into(), *x)).collect(),
         tables: BTreeMap::new(),

@@ -48,7 +48,7 @@ impl Work {
     }
 
     /// Adds `times` repetitions of `other`.
-    pub(super) fn add(&mut self, other: &Work, times: u64) {
+    pub fn add(&mut self, other: &Work, times: u64) {
         for (a, b) in self.read.iter_mut().zip(&other.read) {
             *a += b * times;
         }

@@ -1,0 +1,456 @@
+//! Chooses schedules: enumerates them, rejects with a reason, ranks by predicted time, and keeps a small portfolio.
+//!
+//! In: what the graph says of the operator, a target, pinned fields, and a way to make the kernel of a schedule. Out:
+//! one schedule for each [`Purpose`] with its final kernel and its predictions, and a log of everything that was considered.
+//! It stands behind `cost`, which it asks, and knows nothing of lowering: the kernel comes from a closure.
+//!
+//! Schedules are ranked on a few representative devices and sizes ([`cases`]); at run time the selector chooses among
+//! the portfolio for the sizes and the device at hand.
+
+mod estimate;
+mod space;
+
+use crate::cost::{self, CostError, Footprint, Inputs, Pipe, time};
+use crate::device::{A100, Device, H200, L4, RTX_3090, RTX_4090};
+use crate::schedule::Schedule;
+use crate::target::{SMALL_SHARED, Target, runs_on, shared_tiers};
+use drawloom_kernel::ir::Kernel;
+use drawloom_kernel::verify::Limit;
+use drawloom_lang::spec::Pin;
+use space::Point;
+use std::fmt;
+
+/// What the search needs to know of an operator.
+#[derive(Clone, Debug)]
+pub struct Problem<'a> {
+    /// What code is made for.
+    pub target: &'static Target,
+    /// Size of an element of queries, keys and values in bytes.
+    pub element_bytes: u32,
+    /// Features of queries and keys.
+    pub head_dim: u32,
+    /// Features of values.
+    pub value_dim: u32,
+    /// Whether several query heads share a key head.
+    pub grouped: bool,
+    /// Element-wise operations of the score beside the product and the softmax.
+    pub score_operations: u32,
+    /// Pinned fields of the spec.
+    pub pins: &'a [Pin],
+}
+
+impl Problem<'_> {
+    /// The value of a pinned field for this target: a pin that names the target goes before one that does not.
+    fn pinned(&self, field: &str) -> Option<u32> {
+        let of = |target: Option<&str>| {
+            self.pins
+                .iter()
+                .find(|p| p.field == field && p.target.as_deref() == target)
+                .map(|p| p.value)
+        };
+        of(Some(self.target.name)).or_else(|| of(None))
+    }
+}
+
+/// How kernels are made and launched.
+pub struct Lowering<'a> {
+    /// The final kernel of a schedule, or the reason why there is none.
+    pub kernel: &'a dyn Fn(&Schedule) -> Result<Kernel, String>,
+    /// The grid and the arguments with which a case launches it.
+    pub launch: &'a dyn Fn(&Schedule, &Kernel, &Case) -> (u32, Inputs),
+}
+
+/// What a schedule is in the portfolio for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Purpose {
+    /// Many queries, on devices with the target's full shared memory.
+    Main,
+    /// Many queries, at most [`SMALL_SHARED`] bytes of shared memory.
+    SmallShared,
+    /// Tensors that are not aligned to 16 bytes.
+    Unaligned,
+    /// Few queries: the keys are split among CTAs.
+    Split,
+}
+
+impl Purpose {
+    /// All purposes, in the order of a portfolio.
+    pub const ALL: [Purpose; 4] = [Purpose::Main, Purpose::SmallShared, Purpose::Unaligned, Purpose::Split];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Main => "main",
+            Purpose::SmallShared => "small shared memory",
+            Purpose::Unaligned => "unaligned",
+            Purpose::Split => "split",
+        }
+    }
+}
+
+/// A representative launch.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Case {
+    /// Name for people.
+    pub name: &'static str,
+    /// Device.
+    pub device: &'static Device,
+    /// Batch entries.
+    pub batch: u32,
+    /// Query heads.
+    pub heads: u32,
+    /// Key heads: as many as query heads where they are not grouped.
+    pub key_heads: u32,
+    /// Queries.
+    pub queries: u32,
+    /// Keys.
+    pub keys: u32,
+}
+
+/// The launches that a purpose is ranked on: those of its devices that run the target's code.
+pub fn cases(problem: &Problem<'_>, purpose: Purpose) -> Vec<Case> {
+    let (devices, split): (&[&'static Device], bool) = match purpose {
+        Purpose::Main => (&[&H200, &A100], false),
+        Purpose::SmallShared | Purpose::Unaligned => (&[&RTX_4090, &RTX_3090, &L4], false),
+        Purpose::Split => (&[&H200, &A100, &RTX_4090], true),
+    };
+    let key_heads = if problem.grouped { 8 } else { 32 };
+    let case = |name, device, batch, queries, keys| Case {
+        name,
+        device,
+        batch,
+        heads: 32,
+        key_heads,
+        queries,
+        keys,
+    };
+    let mut cases = Vec::new();
+    for device in devices
+        .iter()
+        .copied()
+        .filter(|d| runs_on(problem.target, d.capability))
+    {
+        if split {
+            cases.push(case("decode b1 8k", device, 1, 1, 8192));
+            cases.push(case("decode b16 8k", device, 16, 1, 8192));
+        } else {
+            cases.push(case("prefill b2 1k", device, 2, 1024, 1024));
+            cases.push(case("prefill b1 4k", device, 1, 4096, 4096));
+        }
+    }
+    cases
+}
+
+/// A member of the portfolio.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// What it is there for.
+    pub purpose: Purpose,
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// Its final kernel.
+    pub kernel: Kernel,
+    /// What a CTA occupies; registers are estimated.
+    pub footprint: Footprint,
+    /// What it is predicted to do in each case of its purpose.
+    pub predictions: Vec<Prediction>,
+}
+
+/// A prediction for one case.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Prediction {
+    /// The case.
+    pub case: Case,
+    /// Time in nanoseconds.
+    pub ns: f64,
+    /// The busiest pipe.
+    pub limit: Pipe,
+    /// Issued bytes, read and written.
+    pub issued_bytes: u64,
+    /// Bytes at DRAM, modelled.
+    pub dram_bytes: u64,
+}
+
+/// A schedule that was considered for a purpose and not taken.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loser {
+    /// The purpose.
+    pub purpose: Purpose,
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Why it was not taken.
+    pub reason: Reason,
+}
+
+/// Why a schedule was not taken.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reason {
+    /// It needs more than there is.
+    Limit(Limit),
+    /// A size does not fit the matrix unit.
+    Multiple {
+        /// Which.
+        what: &'static str,
+        /// Its value.
+        given: u32,
+        /// What it must be a multiple of.
+        of: u32,
+    },
+    /// It has no kernel, or none whose counts are known.
+    NoKernel(String),
+    /// The bound on the graph is slower, by this factor in the geometric mean over the cases, than the best bound.
+    BoundSlower(f64),
+    /// Its kernel is predicted to be slower by this factor.
+    Slower(f64),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Limit(l) => write!(f, "{l}"),
+            Reason::Multiple { what, given, of } => write!(f, "{what} is {given}, not a positive multiple of {of}"),
+            Reason::NoKernel(why) => f.write_str(why),
+            Reason::BoundSlower(by) => write!(f, "{by:.2} times the best by the bound on the graph"),
+            Reason::Slower(by) => write!(f, "{by:.2} times the best predicted time"),
+        }
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// One member for each purpose that has one, in the order of [`Purpose::ALL`]. A schedule that serves two purposes stands once.
+    pub portfolio: Vec<Chosen>,
+    /// Everything else that was considered, in the order of the enumeration.
+    pub losers: Vec<Loser>,
+}
+
+/// No schedule can run.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum SearchError {
+    /// The pinned fields leave nothing.
+    #[error("no schedule with {pins} runs on {target}; the nearest ({nearest}) fails: {reason}")]
+    Pins {
+        /// The pinned fields, as written.
+        pins: String,
+        /// Target.
+        target: &'static str,
+        /// The schedule that misses by least.
+        nearest: Schedule,
+        /// What it misses.
+        reason: Reason,
+    },
+    /// Nothing runs at all.
+    #[error("no schedule runs on {target}; the nearest ({nearest}) fails: {reason}")]
+    Nothing {
+        /// Target.
+        target: &'static str,
+        /// The schedule that misses by least.
+        nearest: Schedule,
+        /// What it misses.
+        reason: Reason,
+    },
+}
+
+/// Schedules of a purpose that are lowered and counted, after the bound has ranked all.
+const FINALISTS: usize = 4;
+
+/// Chooses the portfolio of an operator.
+///
+/// # Errors
+/// [`SearchError`] where no schedule for many queries can run, with the numbers of the one that misses by least.
+pub fn search(problem: &Problem<'_>, lowering: &Lowering<'_>) -> Result<Search, SearchError> {
+    let mut found = Search {
+        portfolio: Vec::new(),
+        losers: Vec::new(),
+    };
+    for purpose in [Purpose::Main, Purpose::SmallShared, Purpose::Split] {
+        if purpose == Purpose::SmallShared && shared_tiers(problem.target).len() < 2 {
+            continue;
+        }
+        let first_loser = found.losers.len();
+        if let Some(chosen) = choose(problem, lowering, purpose, &mut found.losers) {
+            if found.portfolio.iter().all(|c| c.schedule != chosen.schedule) {
+                found.portfolio.push(chosen);
+            }
+        } else if purpose == Purpose::Main {
+            return Err(nothing(problem, &found.losers[first_loser..]));
+        }
+    }
+    // The unaligned form of what runs everywhere.
+    let aligned = found
+        .portfolio
+        .iter()
+        .find(|c| c.purpose == Purpose::SmallShared || c.footprint.shared <= SMALL_SHARED);
+    if let Some(aligned) = aligned.or(found.portfolio.first()) {
+        let schedule = Schedule {
+            access: problem.element_bytes,
+            ..aligned.schedule
+        };
+        let (point, fits) = space::check(problem, schedule, Purpose::Unaligned);
+        match fits.and_then(|()| finish(problem, lowering, Purpose::Unaligned, &point)) {
+            Ok(chosen) => found.portfolio.push(chosen),
+            Err(reason) => found.losers.push(Loser {
+                purpose: Purpose::Unaligned,
+                schedule,
+                reason,
+            }),
+        }
+    }
+    found.portfolio.sort_by_key(|c| c.purpose);
+    Ok(found)
+}
+
+/// The best schedule of a purpose; the others go to `losers`.
+fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, losers: &mut Vec<Loser>) -> Option<Chosen> {
+    let cases = cases(problem, purpose);
+    let mut ranked: Vec<(f64, Point)> = Vec::new();
+    for (point, fits) in space::enumerate(problem, purpose) {
+        let schedule = point.schedule;
+        match fits {
+            Err(reason) => losers.push(Loser {
+                purpose,
+                schedule,
+                reason,
+            }),
+            Ok(()) => match bound(problem, &point, &cases) {
+                Ok(score) => ranked.push((score, point)),
+                Err(reason) => losers.push(Loser {
+                    purpose,
+                    schedule,
+                    reason,
+                }),
+            },
+        }
+    }
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let best = ranked.first()?.0;
+    let behind = ranked.split_off(ranked.len().min(FINALISTS));
+    losers.extend(behind.into_iter().map(|(score, point)| Loser {
+        purpose,
+        schedule: point.schedule,
+        reason: Reason::BoundSlower((score - best).exp()),
+    }));
+
+    let mut finalists: Vec<(f64, Chosen)> = Vec::new();
+    for (_, point) in ranked {
+        match finish(problem, lowering, purpose, &point) {
+            Ok(chosen) => finalists.push((mean_log(chosen.predictions.iter().map(|p| p.ns)), chosen)),
+            Err(reason) => losers.push(Loser {
+                purpose,
+                schedule: point.schedule,
+                reason,
+            }),
+        }
+    }
+    finalists.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut finalists = finalists.into_iter();
+    let (best, chosen) = finalists.next()?;
+    losers.extend(finalists.map(|(score, c)| Loser {
+        purpose,
+        schedule: c.schedule,
+        reason: Reason::Slower((score - best).exp()),
+    }));
+    Some(chosen)
+}
+
+/// The mean logarithm of the times that the bound on the graph predicts.
+fn bound(problem: &Problem<'_>, point: &Point, cases: &[Case]) -> Result<f64, Reason> {
+    let mut times = Vec::new();
+    for case in cases {
+        let (footprint, counts) = estimate::counts(problem, point, case);
+        let unique = estimate::unique_bytes(problem, case);
+        times.push(
+            time(&footprint, &counts, unique, case.device)
+                .ok_or_else(|| does_not_fit(&footprint, case))?
+                .ns,
+        );
+    }
+    Ok(mean_log(times.into_iter()))
+}
+
+/// Lowers a schedule, checks what the kernel occupies, and predicts its cases.
+fn finish(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, point: &Point) -> Result<Chosen, Reason> {
+    let schedule = point.schedule;
+    let kernel = (lowering.kernel)(&schedule).map_err(Reason::NoKernel)?;
+    let footprint = Footprint::of(&kernel, cost::estimate_registers(&kernel));
+    space::within(
+        problem.target,
+        &schedule,
+        footprint.registers,
+        footprint.shared,
+        purpose,
+    )?;
+    let mut predictions = Vec::new();
+    for case in cases(problem, purpose) {
+        let (grid, inputs) = (lowering.launch)(&schedule, &kernel, &case);
+        let counts = cost::count(&kernel, grid, &inputs).map_err(|e: CostError| Reason::NoKernel(e.to_string()))?;
+        let unique = estimate::unique_bytes(problem, &case);
+        let t = time(&footprint, &counts, unique, case.device).ok_or_else(|| does_not_fit(&footprint, &case))?;
+        predictions.push(Prediction {
+            case,
+            ns: t.ns,
+            limit: t.limit,
+            issued_bytes: counts.total.global_bytes(),
+            dram_bytes: t.dram_bytes,
+        });
+    }
+    Ok(Chosen {
+        purpose,
+        schedule,
+        kernel,
+        footprint,
+        predictions,
+    })
+}
+
+fn does_not_fit(footprint: &Footprint, case: &Case) -> Reason {
+    Reason::Limit(Limit {
+        what: "shared memory",
+        given: footprint.shared.into(),
+        limit: case.device.shared_per_cta.into(),
+        unit: "bytes",
+        target: case.device.name,
+    })
+}
+
+fn mean_log(times: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = times.len().max(1) as f64;
+    times.map(f64::ln).sum::<f64>() / n
+}
+
+/// Why nothing runs: the schedule that exceeds its limit by the smallest factor.
+fn nothing(problem: &Problem<'_>, losers: &[Loser]) -> SearchError {
+    let excess = |reason: &Reason| match reason {
+        Reason::Limit(l) => l.given as f64 / l.limit.max(1) as f64,
+        Reason::Multiple { .. } => 1e6,
+        Reason::NoKernel(_) => 1.0,
+        Reason::BoundSlower(_) | Reason::Slower(_) => 0.0,
+    };
+    let nearest = losers
+        .iter()
+        .min_by(|a, b| excess(&a.reason).total_cmp(&excess(&b.reason)));
+    let nearest = nearest.expect("invariant: the enumeration is not empty, and everything in it lost");
+    let target = problem.target.name;
+    let (nearest, reason) = (nearest.schedule, nearest.reason.clone());
+    let pins: Vec<String> = ["block_m", "block_n", "warps", "stages"]
+        .into_iter()
+        .filter_map(|field| problem.pinned(field).map(|value| format!("{field} = {value}")))
+        .collect();
+    match pins.is_empty() {
+        true => SearchError::Nothing {
+            target,
+            nearest,
+            reason,
+        },
+        false => SearchError::Pins {
+            pins: pins.join(", "),
+            target,
+            nearest,
+            reason,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
