@@ -133,6 +133,10 @@ pub fn render(kernel: &Kernel, errors: &[VerifyError]) -> String {
     out
 }
 
+/// Most elements of a fragment: 2048 registers of each lane, which no target has. It bounds what an interpreter or an
+/// emitter can be made to do by a kernel that passes.
+const MAX_ELEMENTS: u64 = 1 << 16;
+
 /// What is known at one place of the program.
 struct Checker<'k> {
     kernel: &'k Kernel,
@@ -271,6 +275,8 @@ impl<'k> Checker<'k> {
                 Layout::Mma => (rows == 1 || rows % 16 == 0) && (cols == 1 || cols % 8 == 0 || (cols == 4 && rows > 1)),
                 Layout::Lanes { vec } => [1, 2, 4, 8].contains(&vec),
             };
+        let elements = u64::from(rows) * u64::from(cols);
+        self.limit("elements of a fragment", "elements", elements, MAX_ELEMENTS);
         self.require(valid, || {
             format!("{v} cannot be {}: the layout does not have this shape", describe(ty))
         });
