@@ -198,3 +198,37 @@ pub struct Report {
 
 /// Memory type of a tensor, resolved.
 pub type Elem = Dtype;
+
+/// What a formula asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaf<'f> {
+    /// The size of an axis.
+    Size(&'f str),
+    /// The number of splits.
+    Splits,
+    /// A number of the device.
+    Device(DeviceFact),
+}
+
+impl Formula {
+    /// The value; `None` where a leaf has none, arithmetic overflows, or a divisor is not positive. Allocates nothing.
+    pub fn evaluate<'f>(&'f self, leaf: &dyn Fn(Leaf<'f>) -> Option<i64>) -> Option<i64> {
+        let both = |a: &'f Formula, b: &'f Formula| Some((a.evaluate(leaf)?, b.evaluate(leaf)?));
+        match self {
+            Formula::Const(value) => Some(*value),
+            Formula::Size(name) => leaf(Leaf::Size(name)),
+            Formula::Splits => leaf(Leaf::Splits),
+            Formula::Device(fact) => leaf(Leaf::Device(*fact)),
+            Formula::Add(a, b) => both(a, b).and_then(|(a, b)| a.checked_add(b)),
+            Formula::Sub(a, b) => both(a, b).and_then(|(a, b)| a.checked_sub(b)),
+            Formula::Mul(a, b) => both(a, b).and_then(|(a, b)| a.checked_mul(b)),
+            Formula::CeilDiv(a, b) => match both(a, b)? {
+                (a, b) if b > 0 => Some(a.div_euclid(b) + i64::from(a.rem_euclid(b) != 0)),
+                _ => None,
+            },
+            Formula::Min(a, b) => both(a, b).map(|(a, b)| a.min(b)),
+            Formula::Max(a, b) => both(a, b).map(|(a, b)| a.max(b)),
+            Formula::Le(a, b) => both(a, b).map(|(a, b)| i64::from(a <= b)),
+        }
+    }
+}
