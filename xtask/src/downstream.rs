@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::fs;
 
 /// Crates of ours that a user builds.
-const CRATES: [&str; 4] = ["drawloom-lang", "drawloom-graph", "drawloom-macros", "drawloom"];
+const CRATES: [&str; 3] = ["drawloom-lang", "drawloom-macros", "drawloom"];
 
 /// The crate that uses them.
 const USER: &str = "drawloom-downstream";
@@ -37,7 +37,7 @@ pub fn downstream() -> Result<()> {
         patches += &format!("{name} = {{ path = {:?} }}\n", packed.join(name));
     }
     let config = bare.join("patches.toml");
-    fs::write(&config, patches)?;
+    fs::write(&config, &patches)?;
 
     let manifest = root().join("tests").join("downstream").join("Cargo.toml");
     let mut pack = cargo(pack);
@@ -49,15 +49,17 @@ pub fn downstream() -> Result<()> {
         .arg(&bare);
     run(&mut pack)?;
     unpack(USER)?;
-    let mut build = cargo(["run", "--offline", "--config"]);
+    // A workspace of their own, so that the one around it does not claim them.
+    let members = [&CRATES[..], &[USER]].concat();
+    fs::write(
+        packed.join("Cargo.toml"),
+        format!("[workspace]\nresolver = \"2\"\nmembers = {members:?}\n{patches}"),
+    )?;
+    let mut build = cargo(["run", "--offline", "--package", USER, "--manifest-path"]);
     build
-        .arg(&config)
-        .arg("--manifest-path")
-        .arg(packed.join(USER).join("Cargo.toml"));
-    run(build
-        .env("CARGO_TARGET_DIR", bare.join("target"))
-        .env("LLVM_SYS_221_PREFIX", "/nowhere")
-        .current_dir(&bare))
+        .arg(packed.join("Cargo.toml"))
+        .env("CARGO_TARGET_DIR", bare.join("target"));
+    run(build.env("LLVM_SYS_221_PREFIX", "/nowhere").current_dir(&packed))
 }
 
 /// Unpacks a packed crate beside the others, under its bare name.
