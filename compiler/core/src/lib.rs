@@ -9,3 +9,4 @@ pub mod passes;
 pub mod program;
 pub mod cost;
 pub mod search;
+pub mod explain;

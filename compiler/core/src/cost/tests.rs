@@ -89,7 +89,7 @@ pub(crate) fn inputs(scalars: &[(&str, i64)]) -> Inputs {
 
 /// A causal walk over keys: CTA `c` is query tile `c % tiles` of head `c / tiles`; it copies the tiles `0 ..= tile` of
 /// `k` and stores its rows of `o`, each warp 16 of them, guarded by the number of queries and by column < 6.
-fn causal(warps: u32) -> Kernel {
+pub(crate) fn causal(warps: u32) -> Kernel {
     let n = Extent::Param(ParamId(2));
     let params = vec![
         tensor("k", Dtype::Bf16, vec![n.clone(), Extent::Const(64)], Access::In),
