@@ -159,16 +159,25 @@ pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
     let unreadable = |error: serde_json::Error| ArtifactError::Manifest(error.to_string());
     let AbiOnly { abi } = serde_json::from_str(manifest).map_err(unreadable)?;
     if abi != ABI {
-        return Err(ArtifactError::Abi { expected: ABI, given: abi });
+        return Err(ArtifactError::Abi {
+            expected: ABI,
+            given: abi,
+        });
     }
     let manifest: Manifest = serde_json::from_str(manifest).map_err(unreadable)?;
     let given = sha256_hex(payload);
     if given != manifest.payload_sha256 {
-        return Err(ArtifactError::Payload { expected: manifest.payload_sha256, given });
+        return Err(ArtifactError::Payload {
+            expected: manifest.payload_sha256,
+            given,
+        });
     }
     let expected = crate::key_of(&manifest.spec);
     if expected != manifest.key {
-        return Err(ArtifactError::Key { expected, given: manifest.key });
+        return Err(ArtifactError::Key {
+            expected,
+            given: manifest.key,
+        });
     }
     spec_of(&manifest)?;
     verify_modules(&manifest, payload.len() as u64)?;
@@ -188,9 +197,11 @@ pub fn spec_of(manifest: &Manifest) -> Result<Spec, ArtifactError> {
         ArtifactError::Spec(messages.join("; "))
     })?;
     match (specs.pop(), specs.len()) {
-        (Some(spec), 0) if spec.name != manifest.name => {
-            Err(inconsistent("the name", &manifest.name, format!("`{}`, as in its spec", spec.name)))
-        }
+        (Some(spec), 0) if spec.name != manifest.name => Err(inconsistent(
+            "the name",
+            &manifest.name,
+            format!("`{}`, as in its spec", spec.name),
+        )),
         (Some(spec), 0) if crate::canonical(&spec) == manifest.spec => Ok(spec),
         (Some(_), 0) => Err(ArtifactError::Spec("it is not in canonical form".to_owned())),
         (_, others) => Err(ArtifactError::Spec(format!("it has {} specs, not one", others + 1))),
@@ -203,7 +214,10 @@ pub fn spec_of(manifest: &Manifest) -> Result<Spec, ArtifactError> {
 /// [`ArtifactError::Module`].
 pub fn module_code(manifest: &Manifest, payload: &[u8], index: usize) -> Result<Vec<u8>, ArtifactError> {
     let damaged = |reason: String| ArtifactError::Module { index, reason };
-    let module = manifest.modules.get(index).ok_or_else(|| damaged("there is no such module".to_owned()))?;
+    let module = manifest
+        .modules
+        .get(index)
+        .ok_or_else(|| damaged("there is no such module".to_owned()))?;
     let end = module.offset.checked_add(module.length);
     let packed = (usize::try_from(module.offset).ok())
         .zip(end.and_then(|end| usize::try_from(end).ok()))
@@ -219,7 +233,11 @@ pub fn module_code(manifest: &Manifest, payload: &[u8], index: usize) -> Result<
 }
 
 fn inconsistent(what: impl Into<String>, given: impl ToString, expected: impl Into<String>) -> ArtifactError {
-    ArtifactError::Inconsistent { what: what.into(), given: given.to_string(), expected: expected.into() }
+    ArtifactError::Inconsistent {
+        what: what.into(),
+        given: given.to_string(),
+        expected: expected.into(),
+    }
 }
 
 /// Modules lie one after the other and fill the payload.
@@ -227,20 +245,43 @@ fn verify_modules(manifest: &Manifest, payload: u64) -> Result<(), ArtifactError
     let mut end = 0u64;
     for (index, module) in manifest.modules.iter().enumerate() {
         if module.offset != end {
-            return Err(inconsistent(format!("the offset of module {index}"), module.offset, end.to_string()));
+            return Err(inconsistent(
+                format!("the offset of module {index}"),
+                module.offset,
+                end.to_string(),
+            ));
         }
-        end = end.checked_add(module.length).filter(|end| *end <= payload).ok_or_else(|| {
-            inconsistent(format!("the length of module {index}"), module.length, format!("at most {}", payload - end))
-        })?;
+        end = end
+            .checked_add(module.length)
+            .filter(|end| *end <= payload)
+            .ok_or_else(|| {
+                inconsistent(
+                    format!("the length of module {index}"),
+                    module.length,
+                    format!("at most {}", payload - end),
+                )
+            })?;
         if !matches!(module.form.as_str(), "ptx" | "cubin") {
-            return Err(inconsistent(format!("the form of module {index}"), &module.form, "`ptx` or `cubin`"));
+            return Err(inconsistent(
+                format!("the form of module {index}"),
+                &module.form,
+                "`ptx` or `cubin`",
+            ));
         }
         if module.code_length > MAX_CODE_BYTES {
             let most = format!("at most {MAX_CODE_BYTES}");
-            return Err(inconsistent(format!("the code length of module {index}"), module.code_length, most));
+            return Err(inconsistent(
+                format!("the code length of module {index}"),
+                module.code_length,
+                most,
+            ));
         }
     }
-    if end != payload { Err(inconsistent("the payload's length", payload, end.to_string())) } else { Ok(()) }
+    if end != payload {
+        Err(inconsistent("the payload's length", payload, end.to_string()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Indices are in range and counts within what a launcher holds on its stack.
@@ -249,16 +290,28 @@ fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), Artif
         let name = &variant.name;
         if variant.launches.len() > MAX_LAUNCHES {
             let most = format!("at most {MAX_LAUNCHES}");
-            return Err(inconsistent(format!("the number of launches of `{name}`"), variant.launches.len(), most));
+            return Err(inconsistent(
+                format!("the number of launches of `{name}`"),
+                variant.launches.len(),
+                most,
+            ));
         }
         if variant.workspace.len() > MAX_WORKSPACE {
             let most = format!("at most {MAX_WORKSPACE}");
-            return Err(inconsistent(format!("the number of buffers of `{name}`"), variant.workspace.len(), most));
+            return Err(inconsistent(
+                format!("the number of buffers of `{name}`"),
+                variant.workspace.len(),
+                most,
+            ));
         }
         let params: usize = variant.launches.iter().map(|launch| launch.args.len()).sum();
         if params > MAX_PARAMS {
             let most = format!("at most {MAX_PARAMS}");
-            return Err(inconsistent(format!("the number of parameters of `{name}`"), params, most));
+            return Err(inconsistent(
+                format!("the number of parameters of `{name}`"),
+                params,
+                most,
+            ));
         }
         for launch in &variant.launches {
             let of = format!("`{}` of `{name}`", launch.kernel);
@@ -268,7 +321,11 @@ fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), Artif
                 return Err(inconsistent(format!("the module of {of}"), launch.module, expected));
             }
             if !(1..=1024).contains(&launch.threads) {
-                return Err(inconsistent(format!("the number of threads of {of}"), launch.threads, "1 to 1024"));
+                return Err(inconsistent(
+                    format!("the number of threads of {of}"),
+                    launch.threads,
+                    "1 to 1024",
+                ));
             }
             if launch.shared > variant.requires.shared {
                 let most = format!("at most the required {}", variant.requires.shared);

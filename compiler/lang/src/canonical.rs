@@ -252,9 +252,16 @@ fn print(spec: &Spec, at: ExprId, least: u8, out: &mut String) {
             print(spec, *condition, 0, out);
             out.push_str(" { ");
             print(spec, *then, 0, out);
-            out.push_str(" } else { ");
-            print(spec, *otherwise, 0, out);
-            out.push_str(" }");
+            out.push_str(" } else ");
+            // A chain stays flat, however long.
+            let chain = matches!(spec.exprs[otherwise.index()].kind, ExprKind::If(..));
+            if chain {
+                print(spec, *otherwise, 0, out);
+            } else {
+                out.push_str("{ ");
+                print(spec, *otherwise, 0, out);
+                out.push_str(" }");
+            }
         }
     }
 }

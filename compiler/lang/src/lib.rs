@@ -21,21 +21,26 @@
 //! The pipeline: [`lex`] or [`token`] → `parse` → `check` → [`Spec`] → [`canonical`]. No LLVM, no CUDA: the macro uses
 //! this crate alone.
 
+pub mod artifact;
 mod ast;
 mod canonical;
 mod check;
 pub mod diag;
+pub mod eval;
 mod lex;
 pub mod manifest;
 mod parse;
+mod picture;
 pub mod spec;
 mod token;
 
 pub use canonical::{bindings, canonical, expression, key, key_of};
 pub use diag::{Diagnostic, Errors, Span, TokenErrors, TokenSpans};
+pub use picture::{mask_picture, picture, picture_size};
 pub use spec::Spec;
 
 use proc_macro2::{TokenStream, TokenTree};
+use spec::ExprKind;
 
 /// Parses and checks the specs of a file; `name` is what errors call it.
 ///
@@ -43,14 +48,10 @@ use proc_macro2::{TokenStream, TokenTree};
 /// All errors of the file at once, at least one.
 pub fn parse_str(name: &str, text: &str) -> Result<Vec<Spec>, Errors> {
     let mut sink = diag::Sink::default();
-    let specs = match lex::lex(text, &mut sink) {
-        Some(tokens) => {
-            let trees = parse::parse(&tokens, &mut sink);
-            check::check(&trees, &mut sink)
-        }
-        None => Vec::new(),
-    };
-    match sink.is_empty() {
+    let specs = lex::lex(text, &mut sink)
+        .map(|tokens| specs(&tokens, &mut sink))
+        .unwrap_or_default();
+    match sink.count() == 0 {
         true => Ok(specs),
         false => Err(Errors {
             file: name.to_owned(),
@@ -58,6 +59,41 @@ pub fn parse_str(name: &str, text: &str) -> Result<Vec<Spec>, Errors> {
             diagnostics: sink.finish(),
         }),
     }
+}
+
+fn specs(tokens: &token::Tokens, sink: &mut diag::Sink) -> Vec<Spec> {
+    let trees = parse::parse(tokens, sink);
+    let specs = check::check(&trees, sink);
+    for spec in specs.iter().filter(|s| s.exprs.len() > 512 || deepest(s) > 24) {
+        // Named patterns grow when they are expanded: a spec near the limits is refused if its canonical form is over.
+        let mut again = diag::Sink::default();
+        let text = canonical(spec);
+        if let Some(tokens) = lex::lex(&text, &mut again) {
+            parse::parse(&tokens, &mut again);
+        }
+        if again.count() > 0 {
+            sink.report(diag::limits::expanded(spec.span, &spec.name));
+        }
+    }
+    specs
+}
+
+/// The height of the highest expression; operands come before their operations.
+fn deepest(spec: &Spec) -> u32 {
+    let mut heights: Vec<u32> = Vec::with_capacity(spec.exprs.len());
+    for expr in &spec.exprs {
+        let of = |e: &spec::ExprId| heights[e.index()];
+        let below = match &expr.kind {
+            ExprKind::Real(_) | ExprKind::Int(_) | ExprKind::Bool(_) | ExprKind::Index(_) | ExprKind::Len(_) => 0,
+            ExprKind::Scalar(_) | ExprKind::Dot { .. } => 0,
+            ExprKind::Load { at, .. } => at.iter().map(of).max().unwrap_or(0),
+            ExprKind::Unary(_, a) => of(a),
+            ExprKind::Binary(_, a, b) => of(a).max(of(b)),
+            ExprKind::If(a, b, c) => of(a).max(of(b)).max(of(c)),
+        };
+        heights.push(below + 1);
+    }
+    heights.into_iter().max().unwrap_or(0)
 }
 
 /// What a macro call says.
@@ -79,14 +115,8 @@ pub fn parse_tokens(stream: TokenStream) -> Result<Call, TokenErrors> {
     let mut sink = diag::Sink::default();
     let (krate, stream) = split_krate(stream);
     let (tokens, spans) = token::from_stream(stream, &mut sink);
-    let specs = match tokens {
-        Some(tokens) => {
-            let trees = parse::parse(&tokens, &mut sink);
-            check::check(&trees, &mut sink)
-        }
-        None => Vec::new(),
-    };
-    match sink.is_empty() {
+    let specs = tokens.map(|tokens| specs(&tokens, &mut sink)).unwrap_or_default();
+    match sink.count() == 0 {
         true => Ok(Call { specs, krate, spans }),
         false => Err(TokenErrors {
             diagnostics: sink.finish(),

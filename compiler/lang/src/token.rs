@@ -6,7 +6,7 @@
 //! anything recurses.
 
 use crate::diag::{Sink, Span, TokenSpans, limits, syntax};
-use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree, token_stream};
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// The deepest nesting of delimiters, and of operators in an expression.
 pub const MAX_DEPTH: usize = 64;
@@ -143,32 +143,35 @@ pub fn from_stream(stream: TokenStream, sink: &mut Sink) -> (Option<Tokens>, Tok
         tokens: Vec::new(),
         spans: Vec::new(),
     };
-    // Closing character, if any, and span of the groups that are open.
-    let mut stack: Vec<(token_stream::IntoIter, Option<(char, proc_macro2::Span)>)> = vec![(stream.into_iter(), None)];
-    while let Some((iter, close)) = stack.last_mut() {
-        let Some(tree) = iter.next() else {
-            if let Some((c, span)) = *close {
+    let mut stack = vec![Group {
+        trees: stream.into_iter().collect(),
+        at: 0,
+        close: None,
+    }];
+    while let Some(group) = stack.last_mut() {
+        let Some(tree) = group.trees.get(group.at) else {
+            if let Some((c, span)) = group.close {
                 flat.push(Kind::Close(c), span);
             }
             stack.pop();
             continue;
         };
+        group.at += 1;
         match tree {
-            TokenTree::Group(group) => {
-                let open = match group.delimiter() {
+            TokenTree::Group(inner) => {
+                let trees: Vec<TokenTree> = inner.stream().into_iter().collect();
+                let open = match inner.delimiter() {
                     Delimiter::Parenthesis => Some('('),
                     Delimiter::Bracket => Some('['),
                     Delimiter::Brace => Some('{'),
-                    Delimiter::None if group.stream().into_iter().nth(1).is_some() => Some('('),
+                    Delimiter::None if trees.len() > 1 => Some('('),
                     Delimiter::None => None,
                 };
                 if let Some(c) = open {
-                    flat.push(Kind::Open(c), group.span_open());
+                    flat.push(Kind::Open(c), inner.span_open());
                 }
-                stack.push((
-                    group.stream().into_iter(),
-                    open.map(|c| (closing(c), group.span_close())),
-                ));
+                let close = open.map(|c| (closing(c), inner.span_close()));
+                stack.push(Group { trees, at: 0, close });
             }
             TokenTree::Ident(word) => flat.push(Kind::Word(word.to_string()), word.span()),
             TokenTree::Literal(literal) => {
@@ -184,24 +187,33 @@ pub fn from_stream(stream: TokenStream, sink: &mut Sink) -> (Option<Tokens>, Tok
                 }
             }
             TokenTree::Punct(punct) => {
-                let first = punct.as_char();
-                let next = match iter.clone().next() {
-                    Some(TokenTree::Punct(next)) if punct.spacing() == Spacing::Joint => Some(next.as_char()),
+                let (first, span) = (punct.as_char(), punct.span());
+                let next = match group.trees.get(group.at) {
+                    Some(TokenTree::Punct(next)) if punct.spacing() == Spacing::Joint || first == '#' => {
+                        Some(next.as_char())
+                    }
                     _ => None,
                 };
-                match mark(first, next) {
-                    Some("#") => match doc(iter) {
-                        Some(doc) => flat.push(Kind::Doc(doc), punct.span()),
-                        None => flat.push(Kind::Mark("#"), punct.span()),
+                let kind = match mark(first, next) {
+                    Some("#") => match group.trees.get(group.at).and_then(doc) {
+                        Some(doc) => {
+                            group.at += 1;
+                            Kind::Doc(doc)
+                        }
+                        // `//! …`: a comment about the file.
+                        None if next == Some('!') && group.trees.get(group.at + 1).and_then(doc).is_some() => {
+                            group.at += 2;
+                            continue;
+                        }
+                        None => Kind::Mark("#"),
                     },
                     Some(mark) => {
-                        if mark.len() == 2 {
-                            iter.next();
-                        }
-                        flat.push(Kind::Mark(mark), punct.span());
+                        group.at += mark.len() - 1;
+                        Kind::Mark(mark)
                     }
-                    None => flat.push(Kind::Other(first.to_string()), punct.span()),
-                }
+                    None => Kind::Other(first.to_string()),
+                };
+                flat.push(kind, span);
             }
         }
     }
@@ -227,23 +239,28 @@ impl Flat {
     }
 }
 
-/// Takes `[doc = "…"]`, what stands behind the `#` of a doc comment.
-fn doc(iter: &mut token_stream::IntoIter) -> Option<String> {
-    let Some(TokenTree::Group(group)) = iter.clone().next() else {
-        return None;
-    };
+/// The text of `[doc = "…"]`, what stands behind the `#` of a doc comment.
+fn doc(tree: &TokenTree) -> Option<String> {
+    let TokenTree::Group(group) = tree else { return None };
     let mut inner = group.stream().into_iter();
-    let text = match (inner.next(), inner.next(), inner.next(), inner.next()) {
+    match (inner.next(), inner.next(), inner.next(), inner.next()) {
         (Some(TokenTree::Ident(word)), Some(TokenTree::Punct(eq)), Some(TokenTree::Literal(text)), None)
             if word == "doc" && eq.as_char() == '=' =>
         {
             match syn::Lit::new(text) {
-                syn::Lit::Str(text) => text.value(),
-                _ => return None,
+                syn::Lit::Str(text) => Some(text.value()),
+                _ => None,
             }
         }
-        _ => return None,
-    };
-    iter.next();
-    Some(text)
+        _ => None,
+    }
+}
+
+/// An open group of a macro's tokens.
+struct Group {
+    trees: Vec<TokenTree>,
+    /// The next tree.
+    at: usize,
+    /// Its closing delimiter.
+    close: Option<(char, proc_macro2::Span)>,
 }

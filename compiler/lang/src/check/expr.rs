@@ -20,12 +20,19 @@ pub struct Exprs<'a> {
     /// Query and key axis.
     pub query: AxisId,
     pub key: AxisId,
-    /// The product of this score, `dot(q, k)`, while the score is checked; `None` in a mask.
-    pub product: Option<Product>,
+    pub place: Place,
+}
+
+/// What is being checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A score, and its `dot(q, k)`; `None` where that has an error, which was reported.
+    Score(Option<Product>),
+    Mask,
 }
 
 /// Operands of the score's product.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Product {
     pub q: InputId,
     pub k: InputId,

@@ -16,13 +16,21 @@ pub use stage::type_name;
 use crate::ast;
 use crate::diag::{Sink, names};
 use crate::spec::Spec;
+use std::collections::HashMap;
 
 /// Checks every spec of a file or call; the ones that have errors are left out.
 pub fn check(trees: &[ast::Attention], sink: &mut Sink) -> Vec<Spec> {
     let mut specs = Vec::new();
-    for (n, tree) in trees.iter().enumerate() {
-        if let Some(first) = trees[..n].iter().find(|t| t.name.text == tree.name.text) {
-            sink.report(names::duplicate_spec(tree.name.span, &tree.name.text, first.name.span));
+    let mut seen = HashMap::new();
+    for tree in trees {
+        let name = &tree.name;
+        match seen.get(&name.text) {
+            Some(first) => {
+                sink.report(names::duplicate_spec(name.span, &name.text, *first));
+            }
+            None => {
+                seen.insert(&name.text, name.span);
+            }
         }
         if !tree.broken {
             specs.extend(attention(tree, sink));
@@ -32,7 +40,7 @@ pub fn check(trees: &[ast::Attention], sink: &mut Sink) -> Vec<Spec> {
 }
 
 fn attention(tree: &ast::Attention, sink: &mut Sink) -> Option<Spec> {
-    let before = sink.len();
+    let before = sink.count();
     let mut spec = Spec {
         name: tree.name.text.clone(),
         visibility: tree.visibility.clone(),
@@ -52,8 +60,8 @@ fn attention(tree: &ast::Attention, sink: &mut Sink) -> Option<Spec> {
     decl::declare(tree, &mut scope, &mut spec, sink);
     stage::stages(tree, &mut scope, &mut spec, sink);
     // An unused name is an echo where an expression that may have used it has an error.
-    if sink.len() == before {
+    if sink.count() == before {
         scope.report_unused(&spec, sink);
     }
-    (sink.len() == before).then_some(spec)
+    (sink.count() == before).then_some(spec)
 }

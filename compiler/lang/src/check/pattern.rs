@@ -4,31 +4,25 @@
 //! `window(left = W, right = R)` is `i - j <= W && j - i <= R`; `sink(n)` is `j < n`; `same(doc)` is
 //! `doc[…, i] == doc[…, j]`, the other axes of the table indexed by themselves.
 
-use super::expr::{Checked, Exprs};
+use super::expr::{Checked, Exprs, Place};
 use super::scope::Entity;
 use crate::ast::{Argument, ExprKind as Syntax, Name};
-use crate::diag::{Reported, Span, limits, names, shapes, types};
+use crate::diag::{Reported, Span, names, shapes, types};
 use crate::spec::{BinaryOp, Dtype, ElemType, ExprId, ExprKind, Ty, UnaryOp};
 
-const FUNCTIONS: &str =
-    "`tanh`, `exp`, `log`, `abs`, `sqrt`, `rsqrt`, `min`, `max`, `len`, `dot`, `window`, `sink`, `same`";
-
-/// Functions and patterns of a later version.
-const LATER: [&str; 11] = [
-    "additive", "rel", "dot3", "prefix", "dilated", "sigmoid", "relu", "rng", "outer", "sin", "cos",
+const FUNCTIONS: [&str; 13] = [
+    "tanh", "exp", "log", "abs", "sqrt", "rsqrt", "min", "max", "len", "dot", "window", "sink", "same",
 ];
 
 impl Exprs<'_> {
     /// Whether a word is a function or pattern that takes arguments.
     pub fn is_function(name: &str) -> bool {
-        unary(name).is_some() || matches!(name, "min" | "max" | "len" | "dot" | "window" | "sink" | "same")
+        FUNCTIONS.contains(&name)
     }
 
     pub fn call(&mut self, name: &Name, arguments: &[Argument], span: Span) -> Checked {
         let function = name.text.as_str();
-        if LATER.contains(&function) {
-            return Err(self.sink.report(limits::not_yet(name.span, function)));
-        }
+
         if function == "causal" {
             return Err(self
                 .sink
@@ -71,7 +65,7 @@ impl Exprs<'_> {
                     let a = self.expr(a.value)?;
                     self.unary(op, a, span)
                 }
-                None => Err(self.sink.report(types::not_callable(name.span, function, FUNCTIONS))),
+                None => Err(self.sink.report(types::not_callable(name.span, function, &FUNCTIONS))),
             },
         }
     }
@@ -118,13 +112,16 @@ impl Exprs<'_> {
     }
 
     fn dot(&mut self, arguments: &[Argument], span: Span) -> Checked {
-        let Some(product) = self.product else {
+        if self.place == Place::Mask {
             let expected = "positions, tables and scalars in a mask";
-            return Err(self.sink.report(types::misplaced(span, "dot", expected)));
-        };
+            return Err(self.sink.report(types::misplaced(span, "`dot`", expected)));
+        }
         let [a, b] = self.names("dot", "an input", arguments, span)?;
         let (a, b) = (self.scope.input(&a, self.sink), self.scope.input(&b, self.sink));
         let (a, b) = (a?, b?);
+        let Place::Score(Some(product)) = self.place else {
+            return Err(Reported);
+        };
         let name = |input: crate::spec::InputId| self.spec.inputs[input.index()].name.as_str();
         let (q, k) = (name(product.q), name(product.k));
         if (a, b) == (product.q, product.k) {

@@ -37,6 +37,8 @@ struct Declared {
 /// The names of a spec, in declaration order.
 pub struct Scope {
     declared: Vec<Declared>,
+    /// Names that stand for nothing and have been reported.
+    missing: Vec<String>,
 }
 
 /// The most declarations of one kind: names are found by search.
@@ -95,7 +97,10 @@ impl Scope {
                 return None;
             }
         }
-        let mut scope = Scope { declared: Vec::new() };
+        let mut scope = Scope {
+            declared: Vec::new(),
+            missing: Vec::new(),
+        };
         let id = |n: usize| n as u32;
         for (n, set) in tree.types.iter().enumerate() {
             scope.declare(&set.name, Entity::Type(TypeId(id(n))), sink);
@@ -148,14 +153,27 @@ impl Scope {
     }
 
     /// Reports a name that stands for nothing, with near ones of the kinds that `wanted` accepts.
-    pub fn unknown(&self, name: &str, span: Span, what: &str, wanted: fn(Entity) -> bool, sink: &mut Sink) -> Reported {
+    /// Each name is reported once.
+    pub fn unknown(
+        &mut self,
+        name: &str,
+        span: Span,
+        what: &str,
+        wanted: fn(Entity) -> bool,
+        sink: &mut Sink,
+    ) -> Reported {
+        if self.missing.iter().any(|m| m == name) {
+            return Reported;
+        }
+        self.missing.push(name.to_owned());
         let known: Vec<&str> = self
             .declared
             .iter()
             .filter(|d| wanted(d.entity))
             .map(|d| d.name.as_str())
             .collect();
-        sink.report(names::unknown(span, what, name, &known))
+        let words = if what == "a value" { &WORDS[..] } else { &[] };
+        sink.report(names::unknown(span, what, name, &known, words))
     }
 
     /// The axis of this name.
@@ -201,7 +219,8 @@ impl Scope {
             match declared.entity {
                 Entity::Axis(axis) => {
                     let constant = matches!(spec.axes[axis.index()].size, AxisSize::OneOf(_));
-                    if !spec.inputs.iter().any(|i| i.axes.contains(&axis)) && !(constant && declared.used) {
+                    let sized = spec.inputs.iter().any(|i| i.axes.contains(&axis)) || constant && declared.used;
+                    if !sized {
                         sink.report(shapes::sizeless(span, name));
                     }
                 }

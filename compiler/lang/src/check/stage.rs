@@ -5,7 +5,7 @@
 //! contiguous on their last axis.
 
 use super::decl;
-use super::expr::{Exprs, Product};
+use super::expr::{Exprs, Place, Product};
 use super::scope::{Entity, Scope};
 use crate::ast;
 use crate::diag::{Reported, Sink, Span, limits, names, shapes, syntax, types};
@@ -83,33 +83,122 @@ fn attend(
         _ => Err(sink.report(shapes::query_axes(tree.name.span, queries))),
     };
     let (k, v) = (scope.input(&attend.k, sink), scope.input(&attend.v, sink));
-    let product = match attend.score {
-        Some(score) => match first_dot(tree, score) {
+    let operands = attend
+        .score
+        .ok_or(Reported)
+        .and_then(|score| match first_dot(tree, score) {
             Some((first, second)) => match (scope.input(&first, sink), scope.input(&second, sink)) {
-                (Ok(a), Ok(b)) => Ok((a, b, first, second)),
+                (Ok(a), Ok(b)) => Ok(Operands {
+                    q: a,
+                    other: b,
+                    q_name: first,
+                    other_name: second,
+                }),
                 _ => Err(Reported),
             },
             None => Err(sink.report(shapes::no_dot(tree.expr(score).span, &attend.k.text))),
-        },
-        None => Err(Reported),
+        });
+    let (key, query, k, v) = (key?, query?, k?, v?);
+    let parts = operands.and_then(|operands| parts(operands, attend, Axes { key, query, k, v }, spec, sink));
+    let (available, product) = match &parts {
+        Ok(parts) => (parts.available.clone(), Some(parts.product)),
+        // The expressions are checked all the same, with whatever index they use.
+        Err(Reported) => ((0..spec.axes.len() as u32).map(AxisId).collect(), None),
     };
-    let (key, query, k, v, (q, second, q_name, second_name)) = (key?, query?, k?, v?, product?);
+    let place = Place::Score(product);
+    let mut exprs = Exprs {
+        tree,
+        scope,
+        spec,
+        sink,
+        available,
+        query,
+        key,
+        place,
+    };
+    let score = attend.score.ok_or(Reported).and_then(|score| {
+        let score = exprs.expr(score)?;
+        exprs.expect(score, Ty::Real, "as score")
+    });
+    exprs.place = Place::Mask;
+    let mask: Result<Option<ExprId>, Reported> = match attend.mask {
+        Some(mask) => exprs
+            .expr(mask)
+            .and_then(|m| exprs.expect(m, Ty::Bool, "as mask"))
+            .map(Some),
+        None => Ok(None),
+    };
+    if let (Ok(score), Ok(mask)) = (score, mask) {
+        spec.stages.push(Stage::Attend(Attend {
+            name: attend.name.text.clone(),
+            query,
+            key,
+            k,
+            v,
+            score,
+            mask,
+            norm: attend.norm.unwrap_or(Norm::Softmax),
+            span: attend.name.span,
+        }));
+    }
+    parts.map(|parts| Shape {
+        rows: parts.rows,
+        feature: parts.feature,
+    })
+}
+
+/// The axes and tensors of a stage.
+#[derive(Clone, Copy)]
+struct Axes {
+    key: AxisId,
+    query: AxisId,
+    k: InputId,
+    v: InputId,
+}
+
+/// The operands of the score's `dot` as written.
+struct Operands {
+    q: InputId,
+    other: InputId,
+    q_name: ast::Name,
+    other_name: ast::Name,
+}
+
+/// What the tensors of a stage say about its axes.
+struct Parts {
+    rows: Vec<AxisId>,
+    feature: AxisId,
+    product: Product,
+    available: Vec<AxisId>,
+}
+
+/// Checks that each tensor can play its part.
+fn parts(
+    operands: Operands,
+    attend: &ast::Attend,
+    axes: Axes,
+    spec: &Spec,
+    sink: &mut Sink,
+) -> Result<Parts, Reported> {
+    let Operands {
+        q,
+        other,
+        q_name,
+        other_name,
+    } = operands;
+    let Axes { key, k, v, .. } = axes;
     let dot = q_name.span;
-    if q == k && second != k {
-        return Err(sink.report(shapes::swapped_dot(dot, &second_name.text, &q_name.text)));
+    if q == k && other != k {
+        return Err(sink.report(shapes::swapped_dot(dot, &other_name.text, &q_name.text)));
     }
-    if second != k {
+    if other != k {
         let expected = format!("dot({}, {})", q_name.text, attend.k.text);
-        let found = format!("dot({}, {})", q_name.text, second_name.text);
-        return Err(sink.report(shapes::other_dot(second_name.span, &expected, &found)));
+        let found = format!("dot({}, {})", q_name.text, other_name.text);
+        return Err(sink.report(shapes::other_dot(other_name.span, &expected, &found)));
     }
-    let axes = Axes { key, query };
-    let features = [
-        part(Part::Query, q, dot, axes, spec, scope, sink),
-        part(Part::Key, k, attend.k.span, axes, spec, scope, sink),
-        part(Part::Value, v, attend.v.span, axes, spec, scope, sink),
-    ];
-    let [over, k_feature, feature] = features;
+    let over = part(Part::Query, q, dot, axes, spec, sink);
+    let k_feature = part(Part::Key, k, attend.k.span, axes, spec, sink);
+    let feature = part(Part::Value, v, attend.v.span, axes, spec, sink);
     let (over, k_feature, feature) = (over?, k_feature?, feature?);
     if over != k_feature {
         let q = (spec.inputs[q.index()].name.as_str(), name(spec, over));
@@ -131,9 +220,10 @@ fn attend(
     for (input, feature, at) in [(k, over, attend.k.span), (v, feature, attend.v.span)] {
         let decl = &spec.inputs[input.index()];
         for axis in decl.axes.iter().filter(|a| **a != feature && !available.contains(a)) {
+            let rows: Vec<&str> = rows.iter().map(|r| name(spec, *r)).collect();
             let why = format!(
-                "the queries have neither it nor an axis that it is grouped from; they have [{}]",
-                { rows.iter().map(|r| name(spec, *r)).collect::<Vec<_>>().join(", ") }
+                "the queries have [{}], neither it nor one that it is grouped from",
+                rows.join(", ")
             );
             sink.report(shapes::excess_axis(at, &decl.name, name(spec, *axis), &why));
         }
@@ -144,43 +234,12 @@ fn attend(
         return Err(sink.report(shapes::excess_axis(attend.v.span, &decl.name, name(spec, feature), why)));
     }
     operand_types([(q, dot), (k, attend.k.span), (v, attend.v.span)], spec, sink);
-
-    let mut exprs = Exprs {
-        tree,
-        scope,
-        spec,
-        sink,
+    Ok(Parts {
+        rows,
+        feature,
+        product: Product { q, k, over },
         available,
-        query,
-        key,
-        product: Some(Product { q, k, over }),
-    };
-    let score = attend.score.ok_or(Reported).and_then(|score| {
-        let score = exprs.expr(score)?;
-        exprs.expect(score, Ty::Real, "as score")
-    });
-    exprs.product = None;
-    let mask: Result<Option<ExprId>, Reported> = match attend.mask {
-        Some(mask) => exprs
-            .expr(mask)
-            .and_then(|m| exprs.expect(m, Ty::Bool, "as mask"))
-            .map(Some),
-        None => Ok(None),
-    };
-    if let (Ok(score), Ok(mask)) = (score, mask) {
-        spec.stages.push(Stage::Attend(Attend {
-            name: attend.name.text.clone(),
-            query,
-            key,
-            k,
-            v,
-            score,
-            mask,
-            norm: attend.norm.unwrap_or(Norm::Softmax),
-            span: attend.name.span,
-        }));
-    }
-    Ok(Shape { rows, feature })
+    })
 }
 
 /// The operands of the first `dot` in an expression, in the order of the text.
@@ -218,22 +277,8 @@ fn plain_name(tree: &ast::Attention, at: ast::ExprRef) -> Option<ast::Name> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Axes {
-    key: AxisId,
-    query: AxisId,
-}
-
 /// Checks that a tensor can play its part; returns its feature axis.
-fn part(
-    part: Part,
-    input: InputId,
-    at: Span,
-    axes: Axes,
-    spec: &Spec,
-    scope: &Scope,
-    sink: &mut Sink,
-) -> Result<AxisId, Reported> {
+fn part(part: Part, input: InputId, at: Span, axes: Axes, spec: &Spec, sink: &mut Sink) -> Result<AxisId, Reported> {
     let decl = &spec.inputs[input.index()];
     let (wanted, excluded, role, why) = match part {
         Part::Query => (axes.query, axes.key, "query axis", "as the queries of `dot`"),
@@ -252,14 +297,13 @@ fn part(
         return Err(sink.report(shapes::missing_axis(at, &decl.name, "a feature axis at its end", &why)));
     };
     let axis = &spec.axes[feature.index()];
-    let declared = scope.place(Entity::Axis(feature));
     match &axis.size {
         AxisSize::OneOf(sizes) => match sizes.iter().find(|s| **s % 8 != 0 || !(8..=256).contains(*s)) {
-            Some(&size) => Err(sink.report(shapes::feature_size(at, &axis.name, size, declared))),
+            Some(&size) => Err(sink.report(shapes::feature_size(axis.span, &axis.name, size))),
             None => Ok(feature),
         },
         AxisSize::Runtime | AxisSize::Grouped { .. } => {
-            Err(sink.report(shapes::runtime_feature(at, &axis.name, declared)))
+            Err(sink.report(shapes::runtime_feature(axis.span, &axis.name)))
         }
     }
 }
@@ -375,10 +419,12 @@ fn outputs(tree: &ast::Attention, shape: Option<Shape>, scope: &mut Scope, spec:
             span: at,
         });
     }
-    for (n, attend) in tree.attends.iter().enumerate() {
-        let is_result = |o: &&ast::Output| o.lse.is_none() && o.stage.text == attend.name.text;
-        if tree.outputs.iter().find(is_result).is_none() {
-            debug_assert_eq!(n, 0, "one stage per spec");
+    for attend in &tree.attends {
+        if !tree
+            .outputs
+            .iter()
+            .any(|o| o.lse.is_none() && o.stage.text == attend.name.text)
+        {
             sink.report(shapes::no_output(attend.span, &attend.name.text));
         }
     }

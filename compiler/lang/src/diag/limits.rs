@@ -11,7 +11,7 @@ pub fn too_deep(span: Span, limit: usize) -> Diagnostic {
         span,
         format!("expected at most {limit} levels of nesting, found more"),
     )
-    .help("add with parentheses in the middle, or move a part into a table")
+    .help("split a long chain with parentheses, or move a part into a table")
 }
 
 /// A number is too large: integers are 32 bits wide on the GPU, and reals are `f32`.
@@ -30,6 +30,14 @@ pub fn too_long(span: Span, limit: usize, unit: &str, found: usize) -> Diagnosti
     Diagnostic::new("A0504", span, format!("expected at most {limit} {unit}, found {found}"))
 }
 
+/// The expressions of a spec are within the limits as written, but not after its named patterns have been expanded into
+/// comparisons, which is the form in which a spec is kept beside its kernels.
+pub fn expanded(span: Span, name: &str) -> Diagnostic {
+    let message =
+        format!("expected `{name}` to keep the limits when its patterns are expanded, found it too deep or large");
+    Diagnostic::new("A0506", span, message).help("simplify its score and mask, or move a part into a table")
+}
+
 /// A set with a member twice, or without members.
 pub fn bad_set(span: Span, what: &str, found: &str) -> Diagnostic {
     Diagnostic::new("A0505", span, format!("expected {what}, found {found}"))
@@ -37,10 +45,10 @@ pub fn bad_set(span: Span, what: &str, found: &str) -> Diagnostic {
 
 /// A word of the language that this version does not have yet. It is reserved, so that specs written today keep their
 /// meaning.
-pub fn not_yet(span: Span, word: &str) -> Diagnostic {
+pub fn not_yet(span: Span, what: &str) -> Diagnostic {
     Diagnostic::new(
         "A0601",
         span,
-        format!("expected a word of this version, found `{word}`, which is not in this version"),
+        format!("expected words of this version, found {what}, which is not in this version"),
     )
 }

@@ -106,10 +106,11 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects diagnostics; drops those past the first [`Sink::MOST`], which nobody reads.
+/// Collects diagnostics; drops repeated ones, and those past the first [`Sink::MOST`], which nobody reads.
 #[derive(Default)]
 pub struct Sink {
     diagnostics: Vec<Diagnostic>,
+    reported: usize,
 }
 
 /// Proof that an error has been reported: what a function returns in place of its result.
@@ -122,20 +123,25 @@ impl Sink {
 
     /// Reports an error.
     pub fn report(&mut self, diagnostic: Diagnostic) -> Reported {
-        if self.diagnostics.len() < Self::MOST {
+        let known = |d: &Diagnostic| {
+            (d.code, d.span.lo, d.span.hi, &d.message)
+                == (
+                    diagnostic.code,
+                    diagnostic.span.lo,
+                    diagnostic.span.hi,
+                    &diagnostic.message,
+                )
+        };
+        if self.diagnostics.len() < Self::MOST && !self.diagnostics.iter().any(known) {
             self.diagnostics.push(diagnostic);
         }
+        self.reported += 1;
         Reported
     }
 
-    /// How many have been reported.
-    pub fn len(&self) -> usize {
-        self.diagnostics.len()
-    }
-
-    /// Whether nothing was reported.
-    pub fn is_empty(&self) -> bool {
-        self.diagnostics.is_empty()
+    /// How many have been reported, dropped ones included.
+    pub fn count(&self) -> usize {
+        self.reported
     }
 
     /// The diagnostics in source order.
@@ -180,34 +186,41 @@ pub struct TokenErrors {
     pub spans: TokenSpans,
 }
 
-/// Names the closest of `candidates` to a mistyped `word`, if one is close.
+/// The closest of `candidates` to a mistyped `word`, if one is close: an edit (insert, delete, replace, swap neighbours)
+/// for every three letters.
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|c| (distance(word, c), c))
-        .filter(|(d, _)| *d <= most)
+    let most = word.chars().count().div_ceil(3);
+    let near = candidates.into_iter().filter(|c| word.len() >= 3 && c.len() >= 2);
+    near.map(|c| (distance(word, c), c))
+        .filter(|(d, _)| *d <= most.min(3))
         .min()
         .map(|(_, c)| c)
 }
 
-/// Edits (insert, delete, replace) between two words; words longer than 40 characters are never close.
+/// Edits between two words; words longer than 40 characters are never close.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().max(b.len()) > 40 {
         return usize::MAX;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let mut edits = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            let mut best = if i == 0 || j == 0 {
+                i + j
+            } else {
+                edits[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1])
+            };
+            if i > 0 && j > 0 {
+                best = best.min(edits[i - 1][j] + 1).min(edits[i][j - 1] + 1);
+            }
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(edits[i - 2][j - 2] + 1);
+            }
+            edits[i][j] = best;
         }
     }
-    row[b.len()]
+    edits[a.len()][b.len()]
 }
 
 /// `` `a`, `b` or `c` ``.

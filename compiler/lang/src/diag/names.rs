@@ -9,8 +9,8 @@ fn cut(name: &str) -> String {
     name.chars().take(40).collect()
 }
 
-/// A name that nothing declares.
-pub fn unknown(span: Span, what: &str, name: &str, known: &[&str]) -> Diagnostic {
+/// A name that nothing declares. The names that would do are `known`; `words` are those of the language.
+pub fn unknown(span: Span, what: &str, name: &str, known: &[&str], words: &[&str]) -> Diagnostic {
     let diagnostic = Diagnostic::new(
         "A0201",
         span,
@@ -19,7 +19,7 @@ pub fn unknown(span: Span, what: &str, name: &str, known: &[&str]) -> Diagnostic
             cut(name)
         ),
     );
-    match closest(name, known.iter().copied()) {
+    match closest(name, known.iter().chain(words).copied()) {
         Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
         None if known.is_empty() => diagnostic.help("none is declared"),
         None => diagnostic.help(format!("declared are: {}", known.join(", "))),

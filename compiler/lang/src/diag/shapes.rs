@@ -90,24 +90,22 @@ pub fn output_axes(span: Span, output: &str, expected: &[&str], found: &[&str]) 
 }
 
 /// A feature axis whose size is not known when the spec is compiled.
-pub fn runtime_feature(span: Span, axis: &str, declared: Span) -> Diagnostic {
+pub fn runtime_feature(span: Span, axis: &str) -> Diagnostic {
     Diagnostic::new(
         "A0409",
         span,
         format!("expected constant sizes for the feature axis `{axis}`, found none"),
     )
-    .related(declared, "declared here")
     .help(format!("list the sizes to compile: `{axis} in [64, 128]`"))
 }
 
 /// The size of a feature axis is not one that tensor cores take: a multiple of 8 from 8 to 256.
-pub fn feature_size(span: Span, axis: &str, found: u32, declared: Span) -> Diagnostic {
+pub fn feature_size(span: Span, axis: &str, found: u32) -> Diagnostic {
     Diagnostic::new(
         "A0410",
         span,
         format!("expected multiples of 8 from 8 to 256 as sizes of the feature axis `{axis}`, found {found}"),
     )
-    .related(declared, "declared here")
 }
 
 /// An index on an axis that has no value here: expressions are evaluated for each query row and key, so they know the

@@ -2,7 +2,7 @@
 //!
 //! In: the place and both types. Out: one [`Diagnostic`] per function; its doc comment is the manual page.
 
-use super::{Diagnostic, Span};
+use super::{Diagnostic, Span, closest};
 
 /// An expression has another type than its place wants. Integers become reals by themselves; nothing else is converted.
 pub fn mismatch(span: Span, place: &str, expected: &str, found: &str) -> Diagnostic {
@@ -43,20 +43,24 @@ pub fn element(span: Span, what: &str, expected: &str, found: &str) -> Diagnosti
     )
 }
 
-/// A name of a function or mask pattern that needs arguments stands without them, or a plain name is called.
-pub fn not_callable(span: Span, name: &str, known: &str) -> Diagnostic {
-    let name: String = name.chars().take(40).collect();
-    Diagnostic::new(
+/// What is called is none of the functions and mask patterns.
+pub fn not_callable(span: Span, name: &str, known: &[&str]) -> Diagnostic {
+    let shown: String = name.chars().take(40).collect();
+    let diagnostic = Diagnostic::new(
         "A0305",
         span,
-        format!("expected one of the functions {known}, found `{name}`"),
-    )
+        format!("expected a function or pattern, found `{shown}`"),
+    );
+    match closest(name, known.iter().copied()) {
+        Some(word) => diagnostic.help(format!("did you mean `{word}`?")),
+        None => diagnostic.help(format!("there are {}", known.join(", "))),
+    }
 }
 
 /// A function or pattern stands where it has no meaning, such as `dot` in a mask: a mask is a matter of positions,
 /// tables and scalars, which is what lets whole tiles be skipped.
-pub fn misplaced(span: Span, word: &str, expected: &str) -> Diagnostic {
-    Diagnostic::new("A0306", span, format!("expected {expected}, found `{word}`"))
+pub fn misplaced(span: Span, found: &str, expected: &str) -> Diagnostic {
+    Diagnostic::new("A0306", span, format!("expected {expected}, found {found}"))
 }
 
 /// The left or right side of a window, or the number of sinks, is negative.

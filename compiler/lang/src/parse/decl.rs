@@ -2,7 +2,7 @@
 
 use super::{LATER_MEMBERS, MEMBERS, Parsed, Parser};
 use crate::ast;
-use crate::diag::{Reported, Span, syntax};
+use crate::diag::{Reported, Span, limits, syntax};
 use crate::spec::{Align, LseBase, Norm};
 use crate::token::Kind;
 
@@ -95,7 +95,7 @@ impl Parser<'_> {
         };
         let (word, span) = (word.clone(), self.span());
         if self.is_later_member() {
-            return self.not_yet(&word);
+            return self.not_yet(&format!("`{word}`"));
         }
         self.advance();
         match word.as_str() {
@@ -177,10 +177,9 @@ impl Parser<'_> {
                     }
                 }
             }
-            "sequence" | "ragged" | "segmented" | "grid" | "landmark" => {
-                self.at -= 1;
-                self.not_yet(&word.text)
-            }
+            "sequence" | "ragged" | "segmented" | "grid" | "landmark" => Err(self
+                .sink
+                .report(limits::not_yet(word.span, &format!("`{}`", word.text)))),
             _ => {
                 let words = ["query", "key"];
                 Err(self.sink.report(syntax::unknown_word(
@@ -244,8 +243,9 @@ impl Parser<'_> {
             Kind::Open('(') => {
                 let later = ["mass", "colsum", "rows", "topk", "argmax", "grad"];
                 if later.contains(&name.text.as_str()) {
-                    self.at -= 1;
-                    return self.not_yet(&name.text);
+                    return Err(self
+                        .sink
+                        .report(limits::not_yet(name.span, &format!("`{}`", name.text))));
                 }
                 return Err(self
                     .sink
@@ -267,16 +267,19 @@ impl Parser<'_> {
         let (k, v) = self.group('(', |p| {
             let k = p.name("the keys")?;
             p.mark(",")?;
-            Ok((k, p.name("the values")?))
+            let v = p.name("the values")?;
+            match p.peek() {
+                Kind::Word(word) if ["at", "pos", "logw"].contains(&word.as_str()) => {
+                    let word = format!("`{word}`");
+                    p.not_yet(&word)
+                }
+                _ => Ok((k, v)),
+            }
         })?;
         if self.is_mark(",") {
             return self.not_yet("several key groups");
         }
-        for word in ["at", "pos", "logw"] {
-            if self.is_word(word) {
-                return self.not_yet(word);
-            }
-        }
+
         let span = start.to(self.last_span());
         let mut attend = ast::Attend {
             name,
@@ -308,8 +311,9 @@ impl Parser<'_> {
         let field = self.name("a field of the stage")?;
         match field.text.as_str() {
             "post" | "drop" => {
-                self.at -= 1;
-                return self.not_yet(&field.text);
+                return Err(self
+                    .sink
+                    .report(limits::not_yet(field.span, &format!("`{}`", field.text))));
             }
             word if FIELDS.contains(&word) => {}
             word => {
@@ -346,10 +350,9 @@ impl Parser<'_> {
         match word.text.as_str() {
             "softmax" if *self.peek() != Kind::Open('(') => Ok(Norm::Softmax),
             "softmax" => self.not_yet("softmax with arguments"),
-            "none" | "sum" | "sigmoid" | "relu" | "nested" => {
-                self.at -= 1;
-                self.not_yet(&word.text)
-            }
+            "none" | "sum" | "sigmoid" | "relu" | "nested" => Err(self
+                .sink
+                .report(limits::not_yet(word.span, &format!("`{}`", word.text)))),
             _ => Err(self.sink.report(syntax::unknown_word(
                 word.span,
                 "a normaliser",

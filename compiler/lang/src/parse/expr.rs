@@ -15,6 +15,11 @@ const MAX_HEIGHT: u32 = 2 * MAX_DEPTH as u32;
 /// The most nodes of all expressions of a spec.
 const MAX_NODES: usize = 4096;
 
+/// Functions and patterns of a later version.
+const LATER_FUNCTIONS: [&str; 11] = [
+    "additive", "rel", "dot3", "prefix", "dilated", "sigmoid", "relu", "rng", "outer", "sin", "cos",
+];
+
 /// A number of the language.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Literal {
@@ -133,6 +138,9 @@ impl Parser<'_> {
                 };
                 self.advance();
                 match self.peek() {
+                    Kind::Open('(') if LATER_FUNCTIONS.contains(&name.text.as_str()) => {
+                        Err(self.sink.report(limits::not_yet(start, &format!("`{}`", name.text))))
+                    }
                     Kind::Open('(') => {
                         let arguments = self.group('(', |p| match p.peek() {
                             Kind::Close(_) => Ok(Vec::new()),

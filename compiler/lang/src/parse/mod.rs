@@ -94,9 +94,10 @@ impl Parser<'_> {
         Err(self.sink.report(diagnostic))
     }
 
-    fn not_yet<T>(&mut self, word: &str) -> Parsed<T> {
+    /// Reports the current token as the beginning of something that a later version will know.
+    fn not_yet<T>(&mut self, what: &str) -> Parsed<T> {
         let span = self.span();
-        Err(self.sink.report(limits::not_yet(span, word)))
+        Err(self.sink.report(limits::not_yet(span, what)))
     }
 
     fn is_mark(&self, mark: &str) -> bool {

@@ -1,0 +1,120 @@
+//! Every file in `tests/errors` is wrong; beside each lies what is said about it, to the letter.
+//!
+//! After a change of messages, `DRAWLOOM_BLESS=1 cargo test -p drawloom-lang --test errors` writes the files anew.
+
+use drawloom_lang::{Errors, parse_str, parse_tokens};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn cases() -> Vec<(String, String, PathBuf)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the folder of cases")
+        .map(|e| e.expect("an entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "attn"))
+        .collect();
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+            (
+                name,
+                fs::read_to_string(&path).expect("a readable case"),
+                path.with_extension("txt"),
+            )
+        })
+        .collect()
+}
+
+fn errors(name: &str, text: &str) -> Errors {
+    parse_str(name, text)
+        .err()
+        .unwrap_or_else(|| panic!("{name} has no errors"))
+}
+
+#[test]
+fn messages_are_as_written_down() {
+    let bless = std::env::var_os("DRAWLOOM_BLESS").is_some();
+    let mut failures = String::new();
+    for (name, text, expected) in cases() {
+        let found = errors(&name, &text).to_string();
+        if bless {
+            fs::write(&expected, &found).expect("a writable folder");
+        } else if fs::read_to_string(&expected).ok().as_ref() != Some(&found) {
+            failures.push_str(&format!("{name} says\n{found}\n"));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{failures}to accept these, run with DRAWLOOM_BLESS=1"
+    );
+}
+
+/// A macro reports what a file does, error by error, on tokens of the same text.
+#[test]
+fn macros_say_the_same() {
+    let mut compared = 0;
+    for (name, text, _) in cases() {
+        // What is no Rust token does not reach a macro.
+        let Ok(stream) = text.parse::<proc_macro2::TokenStream>() else {
+            continue;
+        };
+        let from_file = errors(&name, &text).diagnostics;
+        let from_macro = parse_tokens(stream)
+            .err()
+            .unwrap_or_else(|| panic!("{name} has no errors as a macro"));
+        let facts = |d: &drawloom_lang::Diagnostic| (d.code, d.message.clone(), d.help.clone());
+        assert_eq!(
+            from_macro.diagnostics.iter().map(facts).collect::<Vec<_>>(),
+            from_file.iter().map(facts).collect::<Vec<_>>(),
+            "{name}"
+        );
+        for (tokens, bytes) in from_macro.diagnostics.iter().zip(&from_file) {
+            let (first, _) = from_macro.spans.ends(tokens.span);
+            let range = first.byte_range();
+            let (lo, len) = (bytes.span.lo as usize, text.trim_end().len());
+            assert!(range.start == lo || lo >= len, "{name}: {range:?} is not at {lo}");
+        }
+        compared += 1;
+    }
+    assert!(compared > 80, "only {compared} cases are made of Rust tokens");
+}
+
+/// Each function of `diag` that makes a diagnostic has a code of its own, a manual page and a case here.
+#[test]
+fn every_code_has_a_case() {
+    let sources = [
+        include_str!("../src/diag/syntax.rs"),
+        include_str!("../src/diag/names.rs"),
+        include_str!("../src/diag/types.rs"),
+        include_str!("../src/diag/shapes.rs"),
+        include_str!("../src/diag/limits.rs"),
+    ];
+    let mut codes = BTreeSet::new();
+    for function in sources.iter().flat_map(|s| s.split("\npub fn ").skip(1)) {
+        let (_, code) = function.split_once("\"A").expect("a code in each function");
+        assert!(
+            codes.insert(format!("A{}", &code[..4])),
+            "A{} is used twice",
+            &code[..4]
+        );
+    }
+    let documented = sources.iter().map(|s| s.matches("\npub fn ").count()).sum::<usize>();
+    let pages = sources.iter().flat_map(|s| s.lines().zip(s.lines().skip(1)));
+    assert_eq!(
+        pages
+            .filter(|(a, b)| a.starts_with("///") && b.starts_with("pub fn "))
+            .count(),
+        documented
+    );
+    let shown: BTreeSet<String> = cases()
+        .iter()
+        .flat_map(|(n, t, _)| errors(n, t).diagnostics)
+        .map(|d| d.code.to_owned())
+        .collect();
+    // A file of this length is made by `tests/hostile.rs`.
+    let missing: Vec<&String> = codes.difference(&shown).filter(|c| *c != "A0504").collect();
+    assert!(missing.is_empty(), "no case shows {missing:?}");
+}

@@ -1,0 +1,169 @@
+//! Values and pictures of masks, against what the words mean.
+
+use drawloom_lang::eval::{Env, EvalError, Value, eval};
+use drawloom_lang::spec::{AxisId, ExprId, InputId, ScalarId, Spec, Stage};
+use drawloom_lang::{mask_picture, parse_str, picture, picture_size};
+
+/// A point at axes `b, h, i, j` with a table of documents and a scalar.
+struct Point {
+    index: [i64; 4],
+    len: [i64; 4],
+    scalar: Value,
+    doc: Vec<i64>,
+}
+
+impl Env for Point {
+    fn index(&self, axis: AxisId) -> i64 {
+        self.index[axis.index()]
+    }
+    fn len(&self, axis: AxisId) -> i64 {
+        self.len.get(axis.index()).copied().unwrap_or(64)
+    }
+    fn scalar(&self, _: ScalarId) -> Value {
+        self.scalar
+    }
+    fn load(&self, _: InputId, at: &[i64]) -> Option<Value> {
+        self.doc
+            .get(usize::try_from(*at.last()?).ok()?)
+            .copied()
+            .map(Value::Int)
+    }
+    fn dot(&self) -> f64 {
+        2.0
+    }
+}
+
+fn spec(score: &str, mask: &str, more: &str) -> Spec {
+    let text = format!(
+        "attention a {{ axis b, h, i: query(end), j: key, d = 64; {more}
+        input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+        attend o over j in (k, v) {{ score = {score}; mask = {mask}; norm = softmax; }} output o: f16[b, h, i, d]; }}"
+    );
+    parse_str("a.attn", &text).unwrap_or_else(|e| panic!("{e}")).remove(0)
+}
+
+fn stage(spec: &Spec) -> (ExprId, ExprId) {
+    let Stage::Attend(attend) = &spec.stages[0];
+    (attend.score, attend.mask.expect("a mask"))
+}
+
+fn point(i: i64, j: i64) -> Point {
+    Point {
+        index: [0, 1, i, j],
+        len: [1, 2, 8, 8],
+        scalar: Value::Int(3),
+        doc: vec![0, 0, 0, 1, 1, 2, 2, 2],
+    }
+}
+
+#[test]
+fn patterns_mean_what_they_say() {
+    type Meaning = fn(i64, i64) -> bool;
+    let cases: [(&str, &str, Meaning); 7] = [
+        ("causal", "", |i, j| j <= i),
+        ("window(left = 2)", "", |i, j| (0..=2).contains(&(i - j))),
+        ("window(left = 2, right = 1)", "", |i, j| (-1..=2).contains(&(i - j))),
+        ("window(left = n)", "scalar n: i32;", |i, j| (0..=3).contains(&(i - j))),
+        ("sink(n)", "scalar n: i32;", |_, j| j < 3),
+        ("same(doc)", "input doc: i32[b, j] sorted;", |i, j| {
+            let doc = [0, 0, 0, 1, 1, 2, 2, 2];
+            doc[i as usize] == doc[j as usize]
+        }),
+        ("(i - j - 8) / 3 == -3 || (j - 9) % 4 == 1", "", |i, j| {
+            (i - j - 8).div_euclid(3) == -3 || (j - 9).rem_euclid(4) == 1
+        }),
+    ];
+    for (mask, more, meaning) in cases {
+        let spec = spec("dot(q, k)", mask, more);
+        for (i, j) in (0..8).flat_map(|i| (0..8).map(move |j| (i, j))) {
+            let value = eval(&spec, stage(&spec).1, &point(i, j));
+            assert_eq!(value, Ok(Value::Bool(meaning(i, j))), "{mask} at {i}, {j}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_computed_in_order() {
+    let spec = spec(
+        "if h == 1 { 3 * tanh(dot(q, k) / 3) } else { 0 } - abs(i - j)",
+        "true",
+        "",
+    );
+    let value = eval(&spec, stage(&spec).0, &point(2, 5)).and_then(Value::real);
+    assert_eq!(value, Ok(3.0 * (2.0f64 / 3.0).tanh() - 3.0));
+}
+
+#[test]
+fn what_has_no_value_is_an_error() {
+    let table = "input doc: i32[b, j];";
+    let out = spec("dot(q, k)", "doc[b, i + 8] == 0", table);
+    let at = vec![0, 10];
+    assert_eq!(
+        eval(&out, stage(&out).1, &point(2, 0)),
+        Err(EvalError::OutOfRange {
+            input: "doc".to_owned(),
+            at
+        })
+    );
+    let guarded = spec("dot(q, k)", "i < 0 && doc[b, i + 8] == 0", table);
+    assert_eq!(eval(&guarded, stage(&guarded).1, &point(2, 0)), Ok(Value::Bool(false)));
+    let zero = spec("dot(q, k)", "i / (j - j) == 0", "");
+    assert_eq!(
+        eval(&zero, stage(&zero).1, &point(2, 0)),
+        Err(EvalError::DivisionByZero)
+    );
+    let huge = spec("dot(q, k)", "n * n > 0", "scalar n: i32;");
+    let point = Point {
+        scalar: Value::Int(i64::MAX),
+        ..point(0, 0)
+    };
+    assert_eq!(eval(&huge, stage(&huge).1, &point), Err(EvalError::Overflow));
+    let point = Point {
+        scalar: Value::Real(0.5),
+        ..point
+    };
+    assert!(matches!(eval(&huge, stage(&huge).1, &point), Ok(Value::Bool(true))));
+    let point = Point {
+        scalar: Value::Bool(true),
+        ..point
+    };
+    assert!(matches!(
+        eval(&huge, stage(&huge).1, &point),
+        Err(EvalError::Type { .. })
+    ));
+}
+
+#[test]
+fn pictures_show_every_point() {
+    let causal = spec("dot(q, k)", "causal", "");
+    assert_eq!(mask_picture(&causal, 4, 4), "█▄··\n███▄\n");
+    // The last query stands at the last key.
+    assert_eq!(mask_picture(&causal, 2, 4), "███▄\n");
+    assert_eq!(mask_picture(&causal, 3, 3), "█▄·\n▀▀▀\n");
+    assert_eq!(mask_picture(&causal, 0, 4), "");
+    let document = spec("dot(q, k)", "same(doc)", "input doc: i32[b, j] sorted;");
+    assert_eq!(
+        mask_picture(&document, 8, 8),
+        "██······\n··██····\n····██··\n······██\n"
+    );
+    let streaming = spec("dot(q, k)", "causal && (window(left = 2) || sink(1))", "");
+    assert_eq!(
+        mask_picture(&streaming, 8, 8),
+        "█▄······\n███▄····\n█·▀██▄··\n█···▀██▄\n"
+    );
+}
+
+#[test]
+fn large_pictures_are_bounded() {
+    let lines: Vec<String> = picture(5000, 100_000, |row, col| col <= row)
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert!(lines.len() <= 32 && lines.iter().all(|l| l.chars().count() <= 64));
+    let causal = spec("dot(q, k)", "causal", "");
+    let large = mask_picture(&causal, 4096, 4096);
+    assert_eq!(large.lines().count(), 32);
+    assert!(large.starts_with("▒") && large.lines().all(|l| l.contains('▒')));
+    assert_eq!(picture_size(&causal), 32);
+    assert_eq!(picture_size(&spec("dot(q, k)", "window(left = 1000)", "")), 2048);
+}
