@@ -246,7 +246,8 @@ impl Builder {
     /// Row maximum or sum of a fragment, to `cols` = 4 (quad partials) or 1.
     pub fn reduce(&mut self, op: ReduceOp, v: Val, cols: u32) -> Val {
         let t = self.ty(v);
-        self.def(Frag { cols, ..t }, Op::Reduce(op, v))
+        let layout = if t.rows == 1 && cols == 1 { Layout::Uniform } else { t.layout };
+        self.def(Frag { cols, layout, ..t }, Op::Reduce(op, v))
     }
 }
 
