@@ -42,7 +42,7 @@ pub fn evaluate(formula: &Formula, sizes: &BTreeMap<String, u32>, splits: u32, d
         Leaf::Size(name) => sizes.get(name).map(|&n| i64::from(n)),
         Leaf::Splits => Some(i64::from(splits)),
         Leaf::Device(DeviceFact::Sms) => Some(i64::from(device.sms)),
-        Leaf::Device(DeviceFact::BytesPerMicrosecond) => Some((device.dram_bytes_per_second / 1_000_000) as i64),
+        Leaf::Device(DeviceFact::BytesPerMicrosecond) => Some(i64::from(device.bytes_per_microsecond)),
         Leaf::Device(DeviceFact::ClockMhz) => Some(i64::from(device.clock_mhz)),
         Leaf::Device(DeviceFact::TensorPerClock) => Some(i64::from(device.tensor_per_clock)),
     })
