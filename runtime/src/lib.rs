@@ -1,6 +1,6 @@
 //! Attention kernels from declarative specs: what a program that uses them depends on.
 //!
-//! In: compiled operators (embedded by `attn!`, or opened with [`Artifact::open`]) and the caller's memory. Out:
+//! In: compiled operators (embedded by [`attn!`], or opened with [`Artifact::open`]) and the caller's memory. Out:
 //! launches on a GPU, or results of the CPU form when the caller asks for it by name. No CUDA toolkit, no LLVM, no
 //! Python; and no panic on a machine without a driver.
 //!
@@ -27,6 +27,7 @@ pub use device::Device;
 pub use drawloom_lang::artifact::ArtifactError;
 pub use drawloom_lang::manifest;
 pub use drawloom_lang::spec::Dtype;
+pub use drawloom_macros::attn;
 pub use error::Error;
 pub use half;
 pub use launch::{Loaded, Workspace};

@@ -1,0 +1,388 @@
+//! The module of a spec: arguments, sizes, launcher, CPU form, and their documentation.
+
+use crate::fallback;
+use crate::input::Call;
+use crate::resolve::{self, Found};
+use drawloom_lang::manifest::Manifest;
+use drawloom_lang::spec::{AxisId, AxisSize, Dtype, ElemType, LseBase, OutputValue, Spec};
+use drawloom_lang::{canonical, mask_picture};
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{format_ident, quote};
+
+/// Points along each side of the mask's picture.
+const PICTURE: usize = 64;
+
+/// The module of a spec, with its error if it has no artifact.
+pub fn module(call: &Call, spec: &Spec) -> TokenStream {
+    let krate = &call.krate;
+    let found = resolve::artifact(spec);
+    let (embedded, manifest, error) = match &found {
+        Found::Artifact(manifest, path) => {
+            let json = resolve::embed(&format!("{path}.json"), &quote!(include_str));
+            let payload = resolve::embed(&format!("{path}.bin"), &quote!(include_bytes));
+            (
+                quote!(::core::option::Option::Some((#json, #payload))),
+                Some(&**manifest),
+                None,
+            )
+        }
+        Found::Recorded => (quote!(::core::option::Option::None), None, None),
+        Found::Missing(reason) => {
+            let error = fallback::missing(call.span(spec.span), &spec.name, reason);
+            (quote!(::core::option::Option::None), None, Some(error))
+        }
+    };
+    let visibility: TokenStream = spec.visibility.parse().unwrap_or_default();
+    let module = ident(&spec.name);
+    let docs = docs(spec, manifest);
+    let (name, text, command) = (&spec.name, canonical(spec), fallback::COMMAND);
+    let sets = sets(spec, krate);
+    let (args, max, operator) = (args(spec, krate), max(spec), operator(spec, krate));
+    quote! {
+        #error
+        #[doc = #docs]
+        #visibility mod #module {
+            /// The operator: its spec, and its kernels if they were prepared.
+            pub static OPERATOR: #krate::Embedded = #krate::Embedded::new(#name, #text, #embedded, #command);
+            #sets
+            #args
+            #max
+            #operator
+        }
+    }
+}
+
+/// A name of the spec as an identifier of Rust.
+fn ident(name: &str) -> Ident {
+    syn::parse_str::<Ident>(name).unwrap_or_else(|_| Ident::new_raw(name, Span::call_site()))
+}
+
+/// The generic parameters of a spec: one per type set.
+struct Generics {
+    names: Vec<Ident>,
+    bounds: Vec<Ident>,
+}
+
+impl Generics {
+    fn of(spec: &Spec) -> Generics {
+        Generics {
+            names: spec.types.iter().map(|set| ident(&set.name)).collect(),
+            bounds: spec.types.iter().map(|set| bound(&set.name)).collect(),
+        }
+    }
+
+    /// `T: IsT, U: IsU`.
+    fn declared(&self) -> TokenStream {
+        let Generics { names, bounds } = self;
+        quote!(#(#names: #bounds),*)
+    }
+
+    /// `T, U`.
+    fn named(&self) -> TokenStream {
+        let names = &self.names;
+        quote!(#(#names),*)
+    }
+}
+
+fn bound(set: &str) -> Ident {
+    format_ident!("Is{}", set)
+}
+
+/// A trait per type set, which its members have.
+fn sets(spec: &Spec, krate: &TokenStream) -> TokenStream {
+    spec.types
+        .iter()
+        .map(|set| {
+            let name = bound(&set.name);
+            let members = set.members.iter().map(|member| rust_type(*member, krate));
+            let list = set
+                .members
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let doc = format!("Members of the type set `{}`: {list}.", set.name);
+            let message = format!("`{{Self}}` is not in the type set `{}` of `{}`", set.name, spec.name);
+            let label = format!("expected one of {list}");
+            quote! {
+                #[doc = #doc]
+                #[diagnostic::on_unimplemented(message = #message, label = #label)]
+                pub trait #name: #krate::Element {}
+                #(impl #name for #members {})*
+            }
+        })
+        .collect()
+}
+
+fn rust_type(dtype: Dtype, krate: &TokenStream) -> TokenStream {
+    match dtype {
+        Dtype::F16 => quote!(#krate::half::f16),
+        Dtype::Bf16 => quote!(#krate::half::bf16),
+        Dtype::F32 => quote!(::core::primitive::f32),
+        Dtype::I32 => quote!(::core::primitive::i32),
+    }
+}
+
+fn element(spec: &Spec, ty: ElemType, krate: &TokenStream) -> TokenStream {
+    match ty {
+        ElemType::Fixed(dtype) => rust_type(dtype, krate),
+        ElemType::Set(set) => {
+            let name = ident(&spec.types[set.index()].name);
+            quote!(#name)
+        }
+    }
+}
+
+/// `f16[b, h, i, d]`, as the spec writes it.
+fn shape(spec: &Spec, ty: ElemType, axes: &[AxisId]) -> String {
+    let ty = match ty {
+        ElemType::Fixed(dtype) => dtype.to_string(),
+        ElemType::Set(set) => spec.types[set.index()].name.clone(),
+    };
+    let axes: Vec<&str> = axes.iter().map(|axis| spec.axes[axis.index()].name.as_str()).collect();
+    format!("{ty}[{}]", axes.join(", "))
+}
+
+fn output_doc(value: OutputValue) -> &'static str {
+    match value {
+        OutputValue::Stage(_) => "Output",
+        OutputValue::Lse {
+            base: LseBase::Nats, ..
+        } => "Output: natural log-sum-exp of the visible scores",
+        OutputValue::Lse {
+            base: LseBase::Bits, ..
+        } => "Output: base-2 log-sum-exp of the visible scores",
+    }
+}
+
+/// The arguments' struct.
+fn args(spec: &Spec, krate: &TokenStream) -> TokenStream {
+    let generics = Generics::of(spec).declared();
+    let inputs = spec.inputs.iter().map(|input| {
+        let (name, ty) = (ident(&input.name), element(spec, input.ty, krate));
+        let rank = Literal::usize_unsuffixed(input.axes.len());
+        let sorted = if input.sorted {
+            ", not decreasing along its last axis"
+        } else {
+            ""
+        };
+        let doc = format!("Input `{}`{sorted}.", shape(spec, input.ty, &input.axes));
+        quote!(#[doc = #doc] pub #name: #krate::Tensor<'a, #ty, #rank>)
+    });
+    let scalars = spec.scalars.iter().map(|scalar| {
+        let (name, ty) = (ident(&scalar.name), rust_type(scalar.ty, krate));
+        quote!(#[doc = "Run-time scalar."] pub #name: #ty)
+    });
+    let outputs = spec.outputs.iter().map(|output| {
+        let (name, ty) = (ident(&output.name), element(spec, output.ty, krate));
+        let rank = Literal::usize_unsuffixed(output.axes.len());
+        let doc = format!(
+            "{} `{}`.",
+            output_doc(output.value),
+            shape(spec, output.ty, &output.axes)
+        );
+        quote!(#[doc = #doc] pub #name: #krate::TensorMut<'a, #ty, #rank>)
+    });
+    quote! {
+        /// The arguments. Any strides, the last axis contiguous; outputs overlap nothing.
+        pub struct Args<'a, #generics> {
+            #(#inputs,)*
+            #(#scalars,)*
+            #(#outputs,)*
+        }
+    }
+}
+
+/// Axes whose size a workspace is made for: run-time ones, and those with several compiled sizes.
+fn open_axes(spec: &Spec) -> impl Iterator<Item = &str> {
+    spec.axes.iter().filter_map(|axis| match &axis.size {
+        AxisSize::Runtime => Some(axis.name.as_str()),
+        AxisSize::OneOf(sizes) if sizes.len() > 1 => Some(axis.name.as_str()),
+        AxisSize::OneOf(_) | AxisSize::Grouped { .. } => None,
+    })
+}
+
+/// The struct of largest sizes.
+fn max(spec: &Spec) -> TokenStream {
+    let fields = open_axes(spec).map(|axis| {
+        let name = ident(axis);
+        let doc = format!("Largest size of axis `{axis}`.");
+        quote!(#[doc = #doc] pub #name: ::core::primitive::usize)
+    });
+    quote! {
+        /// The largest sizes that a workspace must do for.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Max {
+            #(#fields,)*
+        }
+    }
+}
+
+/// The loaded operator, `load` and `cpu`.
+fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
+    let generics = Generics::of(spec);
+    let (declared, named) = (generics.declared(), generics.named());
+    let dtypes = generics
+        .names
+        .iter()
+        .map(|name| quote!(<#name as #krate::Element>::DTYPE));
+    let inputs: Vec<Ident> = spec.inputs.iter().map(|input| ident(&input.name)).collect();
+    let scalars: Vec<Ident> = spec.scalars.iter().map(|scalar| ident(&scalar.name)).collect();
+    let outputs: Vec<Ident> = spec.outputs.iter().map(|output| ident(&output.name)).collect();
+    let limits = open_axes(spec).map(|axis| {
+        let name = ident(axis);
+        quote!((#axis, max.#name))
+    });
+    let given = quote! {
+        &[#(&args.#inputs),*], &[#(#krate::Scalar::from(args.#scalars)),*], &mut [#(&mut args.#outputs),*]
+    };
+    let result = |ok: TokenStream| quote!(::core::result::Result<#ok, #krate::Error>);
+    let (result_operator, result_workspace, result_unit) = (
+        result(quote!(Operator<#named>)),
+        result(quote!(#krate::Workspace)),
+        result(quote!(())),
+    );
+    let stream = quote!(&::std::sync::Arc<#krate::cudarc::driver::CudaStream>);
+    quote! {
+        /// The operator, loaded in a context.
+        pub struct Operator<#declared> {
+            loaded: #krate::Loaded,
+            types: ::core::marker::PhantomData<fn() -> (#named,)>,
+        }
+
+        /// Loads the kernels: errors of the device and of its compiler show here, with the compiler's log.
+        ///
+        /// # Errors
+        /// No code for the device, or the driver refuses.
+        pub fn load<#declared>(context: &::std::sync::Arc<#krate::cudarc::driver::CudaContext>) -> #result_operator {
+            let loaded = OPERATOR.load(context, &[#(#dtypes),*])?;
+            ::core::result::Result::Ok(Operator { loaded, types: ::core::marker::PhantomData })
+        }
+
+        impl<#declared> Operator<#named> {
+            /// Scratch memory for every call with sizes up to `max`.
+            ///
+            /// # Errors
+            /// Sizes that were not compiled, or memory is short.
+            pub fn workspace(&self, stream: #stream, max: Max) -> #result_workspace {
+                self.loaded.workspace(stream, &[#(#limits),*])
+            }
+
+            /// Checks everything, then launches. Nothing is allocated, copied or waited for.
+            ///
+            /// # Errors
+            /// Whatever is wrong with the arguments; nothing was launched then.
+            pub fn launch(
+                &self,
+                stream: #stream,
+                mut args: Args<'_, #named>,
+                workspace: &mut #krate::Workspace,
+            ) -> #result_unit {
+                let operator = self.loaded.operator();
+                self.loaded.launch(stream, #krate::Arguments::positional(operator, #given)?, workspace)
+            }
+
+            /// [`Operator::launch`] on a stream that may be being captured into a graph.
+            ///
+            /// # Safety
+            /// See `drawloom::Loaded::launch_captured`: all memory must outlive the last replay.
+            ///
+            /// # Errors
+            /// As for [`Operator::launch`].
+            pub unsafe fn launch_captured(
+                &self,
+                stream: #stream,
+                mut args: Args<'_, #named>,
+                workspace: &mut #krate::Workspace,
+            ) -> #result_unit {
+                let operator = self.loaded.operator();
+                let arguments = #krate::Arguments::positional(operator, #given)?;
+                // SAFETY: the caller keeps the contract, which is the same.
+                unsafe { self.loaded.launch_captured(stream, arguments, workspace) }
+            }
+
+            /// What is loaded: its device, manifest and spec.
+            pub fn loaded(&self) -> &#krate::Loaded {
+                &self.loaded
+            }
+        }
+
+        /// The CPU form, on host memory. Needs no kernels and no GPU.
+        ///
+        /// # Errors
+        /// Whatever is wrong with the arguments.
+        pub fn cpu<#declared>(mut args: Args<'_, #named>) -> #result_unit {
+            OPERATOR.cpu(#given)
+        }
+    }
+}
+
+/// The module's documentation: the spec's own, its mask, its arguments, what it costs.
+fn docs(spec: &Spec, manifest: Option<&Manifest>) -> String {
+    let mut text = spec.doc.clone();
+    text.push_str("\n\n# Mask\nQueries downwards, keys to the right.\n```text\n");
+    text.push_str(mask_picture(spec, PICTURE, PICTURE).trim_end());
+    text.push_str("\n```\n\n# Arguments\n| argument | shape |\n|---|---|\n");
+    for input in &spec.inputs {
+        text.push_str(&format!(
+            "| `{}` | `{}` |\n",
+            input.name,
+            shape(spec, input.ty, &input.axes)
+        ));
+    }
+    for scalar in &spec.scalars {
+        text.push_str(&format!("| `{}` | `{}`, a scalar |\n", scalar.name, scalar.ty));
+    }
+    for output in &spec.outputs {
+        text.push_str(&format!(
+            "| `{}` (output) | `{}` |\n",
+            output.name,
+            shape(spec, output.ty, &output.axes)
+        ));
+    }
+    for axis in &spec.axes {
+        match &axis.size {
+            AxisSize::Runtime => {}
+            AxisSize::OneOf(sizes) => text.push_str(&format!("\nAxis `{}` is one of {sizes:?}.\n", axis.name)),
+            AxisSize::Grouped { of, ratios } => text.push_str(&format!(
+                "\nAxis `{}` is `{}` divided by one of {ratios:?}.\n",
+                axis.name,
+                spec.axes[of.index()].name
+            )),
+        }
+    }
+    text.push_str("\n# Cost\n");
+    match manifest {
+        Some(manifest) => cost(manifest, &mut text),
+        None => text.push_str("Not compiled.\n"),
+    }
+    text
+}
+
+/// The predicted cost of each compiled choice, by its variants.
+fn cost(manifest: &Manifest, text: &mut String) {
+    text.push_str("| compiled for | target | schedule | at | issued bytes | lower bound | limit |\n|---|---|---|---|---|---|---|\n");
+    for instance in &manifest.instances {
+        let types = instance.binding.types.iter().map(ToString::to_string);
+        let sizes = instance.binding.sizes.iter().flatten().map(ToString::to_string);
+        let choice: Vec<String> = types.chain(sizes).collect();
+        for variant in &instance.variants {
+            let report = &variant.report;
+            let at: Vec<String> = report
+                .at
+                .iter()
+                .map(|(axis, size)| format!("{axis} = {size}"))
+                .collect();
+            text.push_str(&format!(
+                "| {} | {} | {} | {} | {} | {} | {} |\n",
+                choice.join(", "),
+                variant.target,
+                variant.name,
+                at.join(", "),
+                report.issued_bytes,
+                report.bound_bytes,
+                report.limit
+            ));
+        }
+    }
+}
