@@ -47,3 +47,17 @@ pub(crate) fn load_global_if<'c>(b: &Build<'c>, cond: Int<'c>, p: Ptr<'c>, fill:
 pub(crate) fn trap(b: &Build<'_>) {
     b.call_asm("trap;", "~{memory}", None, &[], true);
 }
+
+/// The same number, of which LLVM knows nothing: no instruction.
+///
+/// Addresses that advance with a loop would otherwise be turned into a carried register each ("loop strength
+/// reduction"), where one addition of a common step is cheaper than a register that lives through the loop.
+pub(crate) fn opaque<'c>(b: &Build<'c>, v: Int<'c>) -> Int<'c> {
+    if v.is_const() {
+        return v;
+    }
+    let ty = v.get_type();
+    let constraints = if ty.get_bit_width() == 64 { "=l,0" } else { "=r,0" };
+    let same = b.call_asm("", constraints, Some(ty.into()), &[v.into()], false);
+    same.expect("invariant: the identity has a result").into_int_value()
+}

@@ -105,7 +105,7 @@ impl<'c> Emitter<'c, '_> {
     /// The accesses of this thread; `checked`: rows that do not exist are told apart.
     fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView, checked: bool) -> Result<Vec<Place<'c>>> {
         let base = self.view_base(view)?;
-        let first_row = self.int(tile.first_row)?;
+        let first_row = asm::opaque(&self.b, self.int(tile.first_row)?);
         let limit = self.int(tile.row_limit)?;
         let first_byte = view.col * self.kernel.buffers[view.buf.index()].dtype.bytes();
         let down = self.row_stride(tile, cut.rows)?;

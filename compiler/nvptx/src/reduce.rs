@@ -49,16 +49,21 @@ impl<'c> Emitter<'c, '_> {
         };
         let mut out = Vec::new();
         for r in 0..slots.rows {
-            let mut sum: Option<Float<'c>> = None;
+            let mut terms: Vec<Float<'c>> = Vec::new();
             for c in 0..slots.cols {
                 let v = input[slots.at(r, c)];
-                let v = match self.inside(&from, c) {
+                terms.push(match self.inside(&from, c) {
                     Some(inside) => self.b.select(inside, v.into(), identity.into()).into_float_value(),
                     None => v,
-                };
+                });
+            }
+            // Neighbours first: short chains, and operands die early.
+            let mut sum = None;
+            for pair in terms.chunks(2) {
+                let two = if pair.len() == 2 { self.combine(op, pair[0], pair[1]) } else { pair[0] };
                 sum = Some(match sum {
-                    Some(s) => self.combine(op, s, v),
-                    None => v,
+                    Some(s) => self.combine(op, s, two),
+                    None => two,
                 });
             }
             let all = masks

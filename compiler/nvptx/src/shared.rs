@@ -48,7 +48,8 @@ pub(crate) struct Window<'c> {
     base: ViewBase<'c>,
     /// First chunk.
     chunk: u32,
-    pointers: BTreeMap<(MatrixLanes, u32), Ptr<'c>>,
+    /// By lanes, and the two parts of the chunk number that [`Emitter::place`] tells apart.
+    pointers: BTreeMap<(MatrixLanes, u32, u32), Ptr<'c>>,
 }
 
 /// Low bits of a chunk number that [`drawloom_kernel::ir::swizzle`] permutes.
@@ -141,27 +142,24 @@ impl<'c> Emitter<'c, '_> {
             MatrixLanes::Pair32 => (b.lshr(lane, 2), bit(1), b.shl(b.and(lane, b.c32(1)), 3)),
         }
     }
-    /// Byte offset of the place that this lane addresses, of the chunk numbers whose low bits are `chunk`.
+    /// Byte offset of the place that this lane addresses in the chunk `chunk` and the next, in rows from a multiple of 8.
     pub fn matrix_lane(&mut self, lanes: MatrixLanes, row_bytes: u32, bits: u32, chunk: u32) -> Int<'c> {
-        let (row, own, byte) = self.matrix_place(lanes);
-        let moved = self.permuted(row, own, bits, chunk);
-        let b = &self.b;
-        b.add(b.mul(row, b.c32(i64::from(row_bytes))), b.add(b.shl(moved, 4), byte))
+        let row = self.matrix_place(lanes).0;
+        self.matrix_offset(lanes, row, row_bytes, bits, chunk)
     }
-    /// Position of chunk `own + chunk` of a row.
-    fn permuted(&self, row: Int<'c>, own: Int<'c>, bits: u32, chunk: u32) -> Int<'c> {
+    /// The same, where the row that this lane addresses has the number `whole_row` in the buffer.
+    fn matrix_offset(
+        &self,
+        lanes: MatrixLanes,
+        whole_row: Int<'c>,
+        row_bytes: u32,
+        bits: u32,
+        chunk: u32,
+    ) -> Int<'c> {
+        let (row, own, byte) = self.matrix_place(lanes);
         let b = &self.b;
-        if bits == 0 {
-            return b.add(own, b.c32(i64::from(chunk)));
-        }
-        let mask = b.c32((1 << bits) - 1);
-        let by = b.and(b.lshr(row, 3 - bits), mask);
-        if chunk.is_multiple_of(2) {
-            // `own` is a bit, so the sum is an exclusive or, and the constant part may come last.
-            b.xor(b.xor(own, by), b.c32(i64::from(chunk)))
-        } else {
-            b.xor(b.add(own, b.c32(i64::from(chunk))), by)
-        }
+        let in_row = b.add(b.shl(b.add(own, b.c32(i64::from(chunk))), 4), byte);
+        b.add(b.mul(row, b.c32(i64::from(row_bytes))), self.swizzled(in_row, whole_row, bits))
     }
     /// Address of this lane's place in the rows from `row` (a multiple of 8) and chunk `chunk` of a window.
     pub fn place(&mut self, w: &mut Window<'c>, lanes: MatrixLanes, row: u32, chunk: u32) -> Ptr<'c> {
@@ -173,38 +171,26 @@ impl<'c> Emitter<'c, '_> {
             row_bytes,
             bits,
         } = w.base;
-        let one_chunk = matches!(lanes, MatrixLanes::Pair16);
-        // The part of the chunk number that the permutation touches selects the pointer; the rest is a constant.
-        let low = if bits == 0 {
-            0
-        } else if chunk.is_multiple_of(2) || one_chunk {
-            chunk & ((1 << bits) - 1)
-        } else {
-            chunk
-        };
-        let constant = constant + row * row_bytes + 16 * (chunk - low);
-        if let Some(p) = w.pointers.get(&(lanes, low)) {
+        // The part of the chunk number that the permutation touches selects the pointer; the rest is a constant. Two odd
+        // chunks beside each other may differ in all bits, so their own number goes into the permutation.
+        let touched = if bits == 0 { 0 } else { chunk & ((1 << bits) - 1) };
+        let whole = chunk.is_multiple_of(2) || lanes == MatrixLanes::Pair16 || bits == 0;
+        let (own, moved) = if whole { (0, touched) } else { (chunk, 0) };
+        let constant = constant + row * row_bytes + 16 * (chunk - own - moved);
+        if let Some(p) = w.pointers.get(&(lanes, own, moved)) {
             return self.b.offset_by(*p, constant);
         }
         let offset = match odd_row {
-            None => self.lane_part(LaneKey::Matrix {
-                lanes,
-                row_bytes,
-                bits,
-                chunk: low,
-            }),
+            None => self.lane_part(LaneKey::Matrix { lanes, row_bytes, bits, chunk: own }),
             Some(first) => {
-                let (own_row, own, byte) = self.matrix_place(lanes);
-                let moved = self.permuted(self.b.add(first, own_row), own, bits, low);
-                let b = &self.b;
-                b.add(
-                    b.mul(own_row, b.c32(i64::from(row_bytes))),
-                    b.add(b.shl(moved, 4), byte),
-                )
+                let whole_row = self.b.add(first, self.matrix_place(lanes).0);
+                self.matrix_offset(lanes, whole_row, row_bytes, bits, own)
             }
         };
-        let p = self.b.shared_ptr(self.b.add(address, offset));
-        w.pointers.insert((lanes, low), p);
+        // Rows begin at multiples of the permuted chunks, so that the constant part is an exclusive or with the address.
+        let first = self.b.add(address, offset);
+        let p = self.b.shared_ptr(self.b.xor(first, self.b.c32(i64::from(16 * moved))));
+        w.pointers.insert((lanes, own, moved), p);
         self.b.offset_by(p, constant)
     }
     /// Loads `count` (1, 2 or 4) 8 x 8 matrices of 16-bit elements, one register each.
