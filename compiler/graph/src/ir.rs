@@ -16,7 +16,10 @@
 //!
 //! # Regions
 //! The values that depend on a fold's holes form its region: they may be used only in that fold's `combine`s. A region
-//! may hold folds of its own (a chunk's inner loop).
+//! may hold folds of its own (a chunk's inner loop). Inits and lifts come before the fold's holes, combines before its
+//! results. Within a region, a value with the fold's axis is meant at the current point: a region's value cannot be
+//! contracted, reduced, searched, gathered from, renamed or folded along that axis. A fold within a region whose state
+//! depends on the current point of the outer fold lists the outer axis among the axes of its state.
 
 use std::fmt;
 
@@ -237,6 +240,58 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The values it reads, in order. (The state of a fold stands in [`Fold`], not here.)
+    pub fn operands(&self) -> Vec<Val> {
+        match self {
+            Op::Real(_)
+            | Op::Int(_)
+            | Op::Bool(_)
+            | Op::Input { .. }
+            | Op::Scalar(_)
+            | Op::Index(_)
+            | Op::Len(_)
+            | Op::Hole { .. }
+            | Op::Get { .. } => Vec::new(),
+            Op::Unary(_, a) => vec![*a],
+            Op::Binary(_, a, b) => vec![*a, *b],
+            Op::Select(c, a, b) => vec![*c, *a, *b],
+            Op::Rename { of, .. } | Op::Reduce { of, .. } | Op::TopK { of, .. } => vec![*of],
+            Op::Contract { a, b, .. } | Op::TriSolve { a, b, .. } => vec![*a, *b],
+            Op::Gather { of, at, .. } => std::iter::once(*of).chain(at.iter().map(|&(_, v)| v)).collect(),
+        }
+    }
+}
+
+impl Graph {
+    /// A value.
+    pub fn node(&self, v: Val) -> &Node {
+        &self.nodes[v.index()]
+    }
+
+    /// A fold.
+    pub fn fold(&self, f: FoldId) -> &Fold {
+        &self.folds[f.index()]
+    }
+
+    /// The axis of this name.
+    pub fn axis(&self, name: &str) -> Option<Axis> {
+        self.axes.iter().position(|a| a.name == name).map(|n| Axis(n as u32))
+    }
+}
+
+impl Fold {
+    /// All axes that it visits.
+    pub fn axes(&self) -> impl Iterator<Item = Axis> + '_ {
+        self.over.iter().flatten().copied()
+    }
+
+    /// Every value that the fold names: inits, lifts, combines.
+    pub fn values(&self) -> impl Iterator<Item = Val> + '_ {
+        self.comps.iter().flat_map(|c| c.lift.iter().copied().chain([c.init, c.combine]))
+    }
+}
+
 /// Left or right of a combine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
@@ -261,6 +316,7 @@ pub enum Unary {
     Recip,
     Sin,
     Cos,
+    /// Real to the largest integer not above it.
     Floor,
     Sign,
     /// Integer to real.
@@ -274,9 +330,9 @@ pub enum Binary {
     Add,
     Sub,
     Mul,
-    /// Reals: quotient. Integers: floor.
+    /// Reals: quotient. Integers: floor; 0 where the divisor is 0.
     Div,
-    /// Integers: floor remainder.
+    /// Integers: floor remainder; 0 where the divisor is 0.
     Rem,
     Min,
     Max,
