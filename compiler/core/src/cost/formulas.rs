@@ -141,22 +141,15 @@ mod tests {
     use super::super::{Group, Work};
     use super::*;
     use crate::device::{A100, H200};
+    use drawloom_lang::manifest::Leaf;
 
     fn evaluate(f: &Formula, sizes: &[(&str, i64)], device: &Device) -> i64 {
-        let at = |f: &Formula| evaluate(f, sizes, device);
-        match f {
-            Formula::Const(x) => *x,
-            Formula::Size(name) => sizes.iter().find(|s| s.0 == name).expect("a known size").1,
-            Formula::Splits => 1,
-            Formula::Device(fact) => device.fact(*fact),
-            Formula::Add(a, b) => at(a) + at(b),
-            Formula::Sub(a, b) => at(a) - at(b),
-            Formula::Mul(a, b) => at(a) * at(b),
-            Formula::CeilDiv(a, b) => (at(a) + at(b) - 1) / at(b),
-            Formula::Min(a, b) => at(a).min(at(b)),
-            Formula::Max(a, b) => at(a).max(at(b)),
-            Formula::Le(a, b) => (at(a) <= at(b)).into(),
-        }
+        f.evaluate(&|leaf| match leaf {
+            Leaf::Size(name) => sizes.iter().find(|s| s.0 == name).map(|s| s.1),
+            Leaf::Splits => Some(1),
+            Leaf::Device(fact) => Some(device.fact(fact)),
+        })
+        .expect("every leaf has a value")
     }
 
     /// A kernel that visits half of its `n / 64` tiles; at each `1 << 22` tensor operations and some of everything.

@@ -9,6 +9,7 @@
 
 mod bound;
 mod formulas;
+mod needed;
 mod registers;
 mod slice;
 mod time;

@@ -7,11 +7,12 @@
 //! equal cost be walked once.
 
 use super::CostError;
+use super::needed::{Needed, Scope, needed, operands};
 use super::work::{self, Work};
 use drawloom_kernel::ir::{
     Block, CopyKind, Effect, Frag, GlobalTile, If, Kernel, Loop, Op, ParamId, Phi, Role, SharedView, Stmt, Val,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The slice of one role.
 pub(super) struct RoleSlice<'k> {
@@ -111,16 +112,6 @@ pub(super) enum Node<'k> {
     },
 }
 
-/// Where a value comes from.
-#[derive(Clone, Copy)]
-enum Def<'k> {
-    Op(&'k Op),
-    Counter,
-    Arg(&'k Loop, usize),
-    Result(&'k Loop, usize),
-    Phi(&'k Phi),
-}
-
 /// Slices every role of a kernel.
 ///
 /// # Errors
@@ -135,210 +126,32 @@ pub(super) fn slice(kernel: &Kernel) -> Result<Vec<RoleSlice<'_>>, CostError> {
 }
 
 fn slice_role<'k>(kernel: &'k Kernel, role: &'k Role, loops: &mut u32) -> Result<RoleSlice<'k>, CostError> {
-    let mut defs = BTreeMap::new();
-    let mut roots = Vec::new();
-    survey(&role.body, &mut defs, &mut roots)?;
-    let needed = close(&defs, roots);
-
-    // Two prefixes of the definitions, in order: what is constant in a launch, and in a CTA.
-    let (mut launch, mut cta) = (Vec::new(), Vec::new());
-    let mut scope = BTreeMap::new();
-    for &v in &needed {
-        if let Some(s) = scope_of(v, &defs, &mut scope) {
-            let Some(Def::Op(op)) = defs.get(&v) else { continue };
-            match s {
-                Scope::Launch => launch.push((v, *op)),
-                Scope::Cta => cta.push((v, *op)),
-            }
-        }
-    }
-    let order = definition_order(&role.body);
-    let at = |v: &Val| order.get(v).copied().unwrap_or(u32::MAX);
-    launch.sort_by_key(|(v, _)| at(v));
-    cta.sort_by_key(|(v, _)| at(v));
-
+    let needed = needed(role)?;
     let mut cut = Cutter {
         kernel,
         warps: role.warps,
         needed: &needed,
-        scope: &scope,
         loops,
     };
     let code = cut.block(&role.body)?;
     let keys = free(&code)
         .into_iter()
-        .filter(|v| scope.get(v) == Some(&Some(Scope::Cta)))
+        .filter(|v| needed.lifted.get(v) == Some(&Scope::Cta))
         .collect();
     Ok(RoleSlice {
         warps: role.warps,
-        launch,
-        cta,
+        launch: needed.launch,
+        cta: needed.cta,
         keys,
         code,
     })
-}
-
-/// Records definitions, and the values that decide counts.
-fn survey<'k>(block: &'k Block, defs: &mut BTreeMap<Val, Def<'k>>, roots: &mut Vec<Val>) -> Result<(), CostError> {
-    for stmt in &block.0 {
-        match stmt {
-            Stmt::Let { dst, op } => {
-                defs.insert(*dst, Def::Op(op));
-                if let Op::LoadGlobal { guard, .. } = op {
-                    roots.extend(guard);
-                }
-            }
-            Stmt::Do(effect) => match effect {
-                Effect::Copy { src: tile, .. }
-                | Effect::StoreTile { dst: tile, .. }
-                | Effect::TmaStore { dst: tile, .. } => {
-                    roots.extend([tile.first_row, tile.row_limit]);
-                }
-                Effect::StoreGlobal { guard, .. } => roots.extend(guard),
-                Effect::CommitGroup
-                | Effect::WaitGroup { .. }
-                | Effect::Barrier { .. }
-                | Effect::BarrierArrive { .. }
-                | Effect::MbarArrive { .. }
-                | Effect::MbarExpect { .. }
-                | Effect::MbarWait { .. }
-                | Effect::FenceProxyAsync
-                | Effect::MmaFence
-                | Effect::MmaCommit
-                | Effect::StoreShared { .. }
-                | Effect::TmaStoreWait { .. }
-                | Effect::SetRegisters { .. }
-                | Effect::Assert { .. } => {}
-            },
-            Stmt::Loop(l) => {
-                defs.insert(l.var, Def::Counter);
-                for (i, c) in l.carried.iter().enumerate() {
-                    defs.insert(c.arg, Def::Arg(l, i));
-                    defs.insert(c.result, Def::Result(l, i));
-                }
-                roots.extend([l.lo, l.hi]);
-                survey(&l.body, defs, roots)?;
-            }
-            Stmt::If(i) => {
-                roots.push(i.cond);
-                for p in &i.results {
-                    defs.insert(p.result, Def::Phi(p));
-                }
-                survey(&i.then, defs, roots)?;
-                survey(&i.otherwise, defs, roots)?;
-            }
-            Stmt::Stream(_) => return Err(CostError::NotPipelined),
-        }
-    }
-    Ok(())
-}
-
-/// Everything that the roots depend on.
-fn close(defs: &BTreeMap<Val, Def<'_>>, mut work: Vec<Val>) -> BTreeSet<Val> {
-    let mut needed = BTreeSet::new();
-    while let Some(v) = work.pop() {
-        if !needed.insert(v) {
-            continue;
-        }
-        match defs.get(&v) {
-            Some(Def::Op(op)) => work.extend(operands(op)),
-            Some(Def::Arg(l, i) | Def::Result(l, i)) => {
-                let c = &l.carried[*i];
-                work.extend([c.arg, c.init, c.next]);
-            }
-            Some(Def::Phi(p)) => work.extend([p.then, p.otherwise]),
-            Some(Def::Counter) | None => {}
-        }
-    }
-    needed
-}
-
-/// The values that an evaluable operation reads. The others yield values that are not followed.
-fn operands(op: &Op) -> Vec<Val> {
-    match op {
-        Op::Map(_, args) => args.clone(),
-        Op::LoadGlobal { at, guard, .. } => at.iter().copied().chain(*guard).collect(),
-        Op::ConstF(_)
-        | Op::ConstI(_)
-        | Op::Param(_)
-        | Op::Cta
-        | Op::WarpInRole
-        | Op::RowIota
-        | Op::ColIota
-        | Op::Reduce(..)
-        | Op::Mma { .. }
-        | Op::MmaAsync { .. }
-        | Op::MmaWait { .. }
-        | Op::LoadShared(_) => Vec::new(),
-    }
-}
-
-/// For how long a value stays the same.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    /// For all CTAs.
-    Launch,
-    /// For all warps of a CTA.
-    Cta,
-}
-
-/// The scope of a value that is lifted; `None` for one that a warp computes.
-fn scope_of(v: Val, defs: &BTreeMap<Val, Def<'_>>, known: &mut BTreeMap<Val, Option<Scope>>) -> Option<Scope> {
-    if let Some(s) = known.get(&v) {
-        return *s;
-    }
-    let scope = match defs.get(&v) {
-        Some(Def::Op(op)) => match op {
-            Op::ConstI(_) | Op::Param(_) | Op::RowIota | Op::ColIota => Some(Scope::Launch),
-            Op::Cta => Some(Scope::Cta),
-            Op::Map(_, args) => args
-                .iter()
-                .map(|&a| scope_of(a, defs, known))
-                .try_fold(Scope::Launch, |widest, s| s.map(|s| widest.max(s))),
-            Op::ConstF(_)
-            | Op::WarpInRole
-            | Op::Reduce(..)
-            | Op::Mma { .. }
-            | Op::MmaAsync { .. }
-            | Op::MmaWait { .. }
-            | Op::LoadGlobal { .. }
-            | Op::LoadShared(_) => None,
-        },
-        Some(Def::Counter | Def::Arg(..) | Def::Result(..) | Def::Phi(_)) | None => None,
-    };
-    known.insert(v, scope);
-    scope
-}
-
-/// The position of each value's definition in the text of a block.
-fn definition_order(block: &Block) -> BTreeMap<Val, u32> {
-    fn visit(block: &Block, order: &mut BTreeMap<Val, u32>) {
-        for stmt in &block.0 {
-            match stmt {
-                Stmt::Let { dst, .. } => {
-                    let n = order.len() as u32;
-                    order.insert(*dst, n);
-                }
-                Stmt::Loop(l) => visit(&l.body, order),
-                Stmt::If(i) => {
-                    visit(&i.then, order);
-                    visit(&i.otherwise, order);
-                }
-                Stmt::Do(_) | Stmt::Stream(_) => {}
-            }
-        }
-    }
-    let mut order = BTreeMap::new();
-    visit(block, &mut order);
-    order
 }
 
 /// Cuts the blocks of one role.
 struct Cutter<'k, 'a> {
     kernel: &'k Kernel,
     warps: u32,
-    needed: &'a BTreeSet<Val>,
-    scope: &'a BTreeMap<Val, Option<Scope>>,
+    needed: &'a Needed<'k>,
     loops: &'a mut u32,
 }
 
@@ -346,10 +159,6 @@ struct Cutter<'k, 'a> {
 const LOOP_ISSUE_MILLI: u64 = 3000;
 
 impl<'k> Cutter<'k, '_> {
-    fn lifted(&self, v: Val) -> bool {
-        matches!(self.scope.get(&v), Some(Some(_)))
-    }
-
     fn block(&mut self, block: &'k Block) -> Result<Code<'k>, CostError> {
         let kernel = self.kernel;
         let mut code = Code {
@@ -370,7 +179,7 @@ impl<'k> Cutter<'k, '_> {
                         };
                         code.elements(access, Direction::Read);
                     }
-                    if self.needed.contains(dst) && !self.lifted(*dst) {
+                    if self.needed.values.contains(dst) && !self.needed.lifted.contains_key(dst) {
                         code.nodes.push(Node::Let(*dst, op));
                     }
                 }
@@ -384,9 +193,9 @@ impl<'k> Cutter<'k, '_> {
                     let mut body = self.block(&l.body)?;
                     body.fixed.issue_milli += LOOP_ISSUE_MILLI;
                     let carried: Vec<usize> = (0..l.carried.len())
-                        .filter(|&i| self.needed.contains(&l.carried[i].arg))
+                        .filter(|&i| self.needed.values.contains(&l.carried[i].arg))
                         .collect();
-                    let constant = |v: &Val| self.scope.get(v) == Some(&Some(Scope::Launch));
+                    let constant = |v: &Val| self.needed.lifted.get(v) == Some(&Scope::Launch);
                     let free = free_of_loop(l, &body, &carried)
                         .into_iter()
                         .filter(|v| !constant(v))
@@ -403,7 +212,11 @@ impl<'k> Cutter<'k, '_> {
                     code.fixed.issue_milli += 1000;
                     let then = self.block(&i.then)?;
                     let otherwise = self.block(&i.otherwise)?;
-                    let results = i.results.iter().filter(|p| self.needed.contains(&p.result)).collect();
+                    let results = i
+                        .results
+                        .iter()
+                        .filter(|p| self.needed.values.contains(&p.result))
+                        .collect();
                     code.branch(i, then, otherwise, results);
                 }
                 Stmt::Stream(_) => return Err(CostError::NotPipelined),

@@ -1,6 +1,7 @@
 //! Kernels built by hand, counted, and compared with sums that are written out.
 
 use super::*;
+use drawloom_kernel::interp::{Arg, Args, Elements, Options, Tensor, run};
 use drawloom_kernel::ir::*;
 
 /// A kernel under construction: statements go to the innermost open block.
@@ -168,6 +169,7 @@ pub(crate) fn causal(warps: u32) -> Kernel {
         },
     );
     let next = b.map(frag(Dtype::F32, 16, 8), MapOp::Exp2, &[next]);
+    b.effect(Effect::Barrier { id: 0, warps });
     let body = Block(b.blocks.pop().unwrap());
     b.push(Stmt::Loop(Loop {
         var,
@@ -232,7 +234,7 @@ fn copies_and_guarded_stores_are_exact() {
                 assert_eq!(counts.total.exps, products * 16 * 8);
                 assert_eq!(counts.total.shared_read, products * (16 + 8) * 64 * 2);
                 assert_eq!(counts.total.shared_written, products / u64::from(warps) * 32 * 64 * 2);
-                assert_eq!(counts.total.barriers, products);
+                assert_eq!(counts.total.barriers, 2 * products);
                 assert_eq!(counts.groups.iter().map(|g| g.ctas).sum::<u64>(), grid);
                 assert_eq!(counts.runs.iter().map(|(_, n)| u64::from(*n)).sum::<u64>(), grid);
             }
@@ -361,4 +363,62 @@ fn tables_steer_loops_branches_and_state() {
         Err(CostError::MissingTable("start".into()))
     );
     assert!(matches!(count(&kernel, 4, &given), Err(CostError::OutOfRange { index, .. }) if index == [3]));
+}
+
+/// What the interpreter counts must be what the walk predicts.
+fn agrees(kernel: &Kernel, grid: u32, given: &Inputs, mut args: Args) {
+    let faults = drawloom_kernel::verify::verify(kernel);
+    assert!(
+        faults.is_empty(),
+        "{}",
+        drawloom_kernel::verify::render(kernel, &faults)
+    );
+    let counted = run(kernel, grid, &mut args, &Options::default()).unwrap_or_else(|f| panic!("{}", f.render(kernel)));
+    let predicted = count(kernel, grid, given).expect("counts").total;
+    assert_eq!(predicted.read, counted.read);
+    assert_eq!(predicted.written, counted.written);
+    assert_eq!(predicted.mma_flops, counted.mma_flops);
+    assert_eq!(predicted.exps, counted.exps);
+    assert_eq!(predicted.shared_read, counted.shared_read);
+    assert_eq!(predicted.shared_written, counted.shared_written);
+    assert_eq!(predicted.barriers, counted.barriers);
+    assert_eq!(predicted.mbarriers, counted.mbarriers);
+}
+
+#[test]
+fn predicted_is_what_the_interpreter_counts() {
+    for warps in [1, 4] {
+        for n in [1usize, 15, 33, 100] {
+            let kernel = causal(warps);
+            let k = Tensor::contiguous(Elements::Bf16(vec![half::bf16::ZERO; n * 64]), &[n, 64]);
+            let o = Tensor::contiguous(Elements::F32(vec![0.0; n * 8]), &[n, 8]);
+            let args = Args {
+                values: vec![Arg::Tensor(k), Arg::Tensor(o), Arg::I32(n as i32)],
+            };
+            agrees(
+                &kernel,
+                n.div_ceil(16 * warps as usize) as u32,
+                &inputs(&[("n", n as i64)]),
+                args,
+            );
+        }
+    }
+    let start = Tensor::contiguous(Elements::I32(vec![0, 2, 9]), &[3]);
+    let x = Tensor::contiguous(Elements::F32(vec![0.0; 64 * 64]), &[64, 64]);
+    let table = Table {
+        extents: vec![3],
+        data: vec![0, 2, 9],
+    };
+    let given = Inputs {
+        scalars: BTreeMap::new(),
+        tables: [("start".to_owned(), table)].into(),
+    };
+    agrees(
+        &documents(),
+        3,
+        &given,
+        Args {
+            values: vec![Arg::Tensor(start), Arg::Tensor(x)],
+        },
+    );
 }

@@ -142,6 +142,8 @@ impl Walk<'_> {
                     account(sum, tile.tensor, *direction, rows * row_bytes);
                     match direction {
                         Direction::Read => sum.shared_written += shared,
+                        // Warps that share a store leave out the rows that do not exist; an engine reads its window.
+                        Direction::Write if *by == CountedBy::FirstWarp => sum.shared_read += rows * row_bytes,
                         Direction::Write => sum.shared_read += shared,
                     }
                 }
