@@ -6,7 +6,8 @@
 //! - `; test verify`: the verifier's errors are those of the `; error: TEXT` comments, each on its line.
 //! - `; test interpret`: runs `; launch grid G seeds N` with the arguments `; arg NAME KIND …`, for every seed. A run
 //!   either fulfils all `; expect …`, or, if the file has `; fault: TEXT` comments, stops on one of those lines with a
-//!   fault whose kind and message contain the text; each of them must be seen with some seed.
+//!   fault whose kind and message contain the text (or one of several, with ` | ` between them); each line must be seen
+//!   with some seed.
 //! - `; base FILE`: the kernel and its arguments are those of another file, changed: a line `- TEXT` takes away the one
 //!   line that reads so, the lines `+ TEXT` after it stand in its place, and `= TEXT ; fault: …` marks an unchanged line.
 
@@ -151,7 +152,10 @@ fn interprets(text: &str) -> Result<(), String> {
             Err(fault) => {
                 let line = fault.stmt.map_or(0, |n| lines[n as usize]);
                 let said = format!("{:?}: {}", fault.kind, fault.message);
-                match expected.iter().find(|(l, t)| *l == line && said.contains(t.as_str())) {
+                match expected
+                    .iter()
+                    .find(|(l, t)| *l == line && t.split(" | ").any(|t| said.contains(t)))
+                {
                     Some(mark) => seen.insert(mark.clone()),
                     None => return Err(format!("seed {seed}, line {line}: {}", fault.render(&kernel))),
                 };

@@ -331,6 +331,7 @@ impl Cta<'_> {
             window,
             data,
             stmt,
+            phase: epoch,
         });
         Ok(())
     }

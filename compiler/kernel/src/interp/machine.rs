@@ -74,6 +74,8 @@ pub(super) struct Load {
     pub(super) window: Window,
     pub(super) data: Data,
     pub(super) stmt: u32,
+    /// The phase that it belongs to, from 1.
+    pub(super) phase: u32,
 }
 
 /// A CTA.
@@ -258,7 +260,7 @@ impl<'k> Cta<'k> {
     fn land_load(&mut self, index: usize) -> Result<(), Fault> {
         let load = self.loads.swap_remove(index);
         self.shared.put(load.window, &load.data);
-        let landed = self.mbarriers[load.mbarrier].land(self.shared.bytes(load.window));
+        let landed = self.mbarriers[load.mbarrier].land(load.phase, self.shared.bytes(load.window));
         landed.map_err(|t| self.fault(*t, Some(load.stmt), "bulk loads".to_string()))
     }
 

@@ -108,8 +108,18 @@ impl MbarSlot {
         self.complete()
     }
 
-    /// Copied bytes have landed.
-    pub(super) fn land(&mut self, bytes: u64) -> Outcome<()> {
+    /// Bytes of a copy that was issued in phase `phase` (from 1) have landed.
+    pub(super) fn land(&mut self, phase: u32, bytes: u64) -> Outcome<()> {
+        if phase != self.phase + 1 {
+            let message = format!(
+                "{bytes} bytes land on {}[{}] in phase {}, but were to complete phase {}: that one announced too few",
+                self.id,
+                self.slot,
+                self.phase,
+                phase - 1
+            );
+            return trouble(FaultKind::Mbarrier, message);
+        }
         self.bytes -= bytes as i64;
         self.complete()
     }
