@@ -186,6 +186,14 @@ fn check_layout(operator: &Operator, index: usize, view: &View) -> Result<(), Er
             given: view.len,
         });
     }
+    if view.address % size_of(view.dtype) != 0 {
+        let (address, align) = (view.address, size_of(view.dtype));
+        return Err(Error::Misaligned {
+            argument: declared.name.to_owned(),
+            address,
+            align,
+        });
+    }
     if let (Some(&size), Some(&stride)) = (shape.last(), strides.last())
         && size > 1
         && stride != 1
@@ -241,12 +249,15 @@ fn check_overlaps(operator: &Operator, tensors: &[View]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The alignment that all tensors offer: of their addresses and of every stride but the last, along axes that are
-/// stepped along at all.
-pub fn offered(tensors: &[View]) -> Offered {
+/// The alignment that the tensors of feature rows offer: of their addresses and of every stride but the last, along
+/// axes that are stepped along at all. A feature row is a last axis of compiled size, which kernels read as vectors;
+/// other tensors (log-sum-exps, tables by position) are read by element.
+pub fn offered(operator: &Operator, tensors: &[View]) -> Offered {
     let mut bits = 4096u64;
-    for view in tensors {
-        if view.shape[..view.rank].contains(&0) {
+    for (index, view) in tensors.iter().enumerate() {
+        let last = operator.tensor(index).axes.last();
+        let rows = last.is_some_and(|axis| matches!(operator.spec().axes[axis.index()].size, AxisSize::OneOf(_)));
+        if !rows || view.shape[..view.rank].contains(&0) {
             continue;
         }
         bits |= view.address;

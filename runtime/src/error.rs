@@ -184,6 +184,16 @@ pub enum Error {
         /// Stride given, in elements.
         given: usize,
     },
+    /// An address that is no element's.
+    #[error("the address {address:#x} of `{argument}` is not a multiple of {align} bytes, its element's size")]
+    Misaligned {
+        /// Argument.
+        argument: String,
+        /// Address given.
+        address: u64,
+        /// Bytes of an element.
+        align: u64,
+    },
     /// A view reaches beyond its memory.
     #[error("argument `{argument}` reaches {needed} elements, but its memory has {given}")]
     OutOfBounds {

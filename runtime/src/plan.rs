@@ -130,7 +130,13 @@ pub fn plan_launch<'a>(
         splits: 1,
         device,
     };
-    let choice = select::choose(manifest, variants, env, check::offered(tensors), workspace.bytes)?;
+    let choice = select::choose(
+        manifest,
+        variants,
+        env,
+        check::offered(operator, tensors),
+        workspace.bytes,
+    )?;
     let env = Env {
         splits: choice.splits,
         ..env

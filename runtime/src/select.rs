@@ -55,7 +55,7 @@ pub fn evaluate(formula: &Formula, env: &Env<'_>) -> Option<i64> {
     }
 }
 
-/// Alignment, in bytes, that the call's tensors offer: of every base address and every stride but the last.
+/// Alignment, in bytes, that the call's tensors offer; see [`crate::check::offered`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Offered {
     /// Largest power of two, at most 4096, that divides them all.

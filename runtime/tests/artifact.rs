@@ -1,0 +1,187 @@
+//! Artifacts: what was packed opens, what was damaged does not, and a machine without a driver is an error value.
+
+use drawloom::manifest::{Instance, Provenance};
+use drawloom::{Artifact, ArtifactError, Embedded, Error};
+use drawloom_lang::artifact::{Code, file_stem, module_code, open, pack};
+use drawloom_lang::spec::Binding;
+
+const SPEC: &str = "attention causal {
+    type T in [f16];
+    axis b, i: query(end), j: key, d = 64;
+    input q: T[b, i, d], k: T[b, j, d], v: T[b, j, d];
+    attend o over j in (k, v) { score = dot(q, k); mask = causal; norm = softmax; }
+    output o: T[b, i, d];
+}";
+
+fn packed() -> (String, Vec<u8>) {
+    let spec = drawloom_lang::parse_str("causal", SPEC)
+        .unwrap_or_else(|errors| panic!("{errors}"))
+        .remove(0);
+    let code = |text: &str| Code {
+        target: "sm_80".into(),
+        form: "ptx".into(),
+        bytes: text.repeat(50).into(),
+    };
+    let types = vec![drawloom::Dtype::F16];
+    pack(
+        "causal",
+        &drawloom_lang::canonical(&spec),
+        &drawloom_lang::key(&spec),
+        Provenance {
+            compiler: "0".into(),
+            llvm: "0".into(),
+            ptxas: None,
+        },
+        &[code("first"), code("second module")],
+        vec![Instance {
+            binding: Binding {
+                types,
+                sizes: vec![None, None, None, Some(64)],
+            },
+            variants: vec![],
+        }],
+    )
+    .unwrap()
+}
+
+#[test]
+fn what_is_packed_opens_and_packing_repeats() {
+    let (manifest, payload) = packed();
+    assert_eq!((manifest.clone(), payload.clone()), packed());
+    let opened = open(&manifest, &payload).unwrap();
+    assert_eq!(
+        module_code(&opened, &payload, 0).unwrap(),
+        "first".repeat(50).into_bytes()
+    );
+    assert_eq!(
+        module_code(&opened, &payload, 1).unwrap(),
+        "second module".repeat(50).into_bytes()
+    );
+    assert!(matches!(
+        module_code(&opened, &payload, 2),
+        Err(ArtifactError::Module { index: 2, .. })
+    ));
+    assert_eq!(file_stem("causal", &opened.key).len(), "causal-".len() + 16);
+    assert!(Artifact::from_bytes(&manifest, &payload).is_ok());
+}
+
+#[test]
+fn any_flipped_or_missing_byte_of_the_payload_is_refused() {
+    let (manifest, payload) = packed();
+    for at in 0..payload.len() {
+        let mut damaged = payload.clone();
+        damaged[at] ^= 0x10;
+        assert!(
+            matches!(open(&manifest, &damaged), Err(ArtifactError::Payload { .. })),
+            "byte {at}"
+        );
+        assert!(
+            matches!(open(&manifest, &payload[..at]), Err(ArtifactError::Payload { .. })),
+            "length {at}"
+        );
+    }
+    // Hashes found at unpacking too: a module's bytes against its own hash.
+    let opened = open(&manifest, &payload).unwrap();
+    let mut damaged = payload.clone();
+    damaged[1] ^= 1;
+    assert!(matches!(
+        module_code(&opened, &damaged, 0),
+        Err(ArtifactError::Module { index: 0, .. })
+    ));
+}
+
+#[test]
+fn truncated_and_altered_manifests_are_refused() {
+    let (manifest, payload) = packed();
+    for at in (0..manifest.len() - 2).step_by(7) {
+        assert!(open(&manifest[..at], &payload).is_err(), "length {at}");
+    }
+    let refuse = |from: &str, to: &str| {
+        assert!(manifest.contains(from), "{from}");
+        open(&manifest.replacen(from, to, 1), &payload)
+            .and_then(|_| Ok(()))
+            .unwrap_err()
+    };
+    assert_eq!(
+        refuse("\"abi\": 1", "\"abi\": 999"),
+        ArtifactError::Abi {
+            expected: 1,
+            given: 999
+        }
+    );
+    assert!(matches!(
+        refuse("score = ", "score = 2.0 * "),
+        ArtifactError::Key { .. }
+    ));
+    assert!(matches!(
+        refuse("\"name\": \"causal\"", "\"name\": \"other\""),
+        ArtifactError::Inconsistent { .. }
+    ));
+    assert!(matches!(
+        refuse("\"offset\": 0", "\"offset\": 1"),
+        ArtifactError::Inconsistent { .. }
+    ));
+    assert!(matches!(
+        refuse("\"form\": \"ptx\"", "\"form\": \"elf\""),
+        ArtifactError::Inconsistent { .. }
+    ));
+    assert!(matches!(
+        refuse("\"length\": ", "\"length\": 9"),
+        ArtifactError::Inconsistent { .. }
+    ));
+    assert!(matches!(
+        refuse("\"code_length\": ", "\"code_length\": 99999999999"),
+        ArtifactError::Inconsistent { .. }
+    ));
+    assert!(matches!(
+        refuse("\"offset\": 0", "\"offset\": -1"),
+        ArtifactError::Manifest(_)
+    ));
+    let deep = format!("{{\"abi\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(matches!(open(&deep, &payload), Err(ArtifactError::Manifest(_))));
+}
+
+#[test]
+fn a_manifest_of_another_binding_is_refused() {
+    let (manifest, payload) = packed();
+    let swapped = manifest.replacen("\"f16\"\n", "\"bf16\"\n", 1);
+    assert_ne!(manifest, swapped);
+    let error = Artifact::from_bytes(&swapped, &payload).err().unwrap();
+    assert!(
+        matches!(error, Error::Artifact(ArtifactError::Inconsistent { .. })),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_open_by_path_and_missing_ones_are_named() {
+    let (manifest, payload) = packed();
+    let folder = std::env::temp_dir().join(format!("drawloom-artifact-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("causal.json");
+    std::fs::write(&path, &manifest).unwrap();
+    let missing = Artifact::open(&path).err().unwrap();
+    assert!(
+        matches!(&missing, Error::File { path, .. } if path.ends_with("causal.bin")),
+        "{missing}"
+    );
+    std::fs::write(path.with_extension("bin"), &payload).unwrap();
+    assert_eq!(Artifact::open(&path).unwrap().manifest().name, "causal");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn without_a_driver_there_is_an_error_and_no_panic() {
+    if drawloom::driver_is_present() {
+        assert!(!matches!(drawloom::context(0), Err(Error::NoDriver)));
+    } else {
+        assert_eq!(drawloom::context(0).err(), Some(Error::NoDriver));
+    }
+}
+
+#[test]
+fn an_operator_that_was_not_prepared_still_has_its_spec() {
+    let embedded = Embedded::new("causal", SPEC, None, "drawloom prepare");
+    assert_eq!(embedded.operator().unwrap().spec().name, "causal");
+    assert_eq!(embedded.operator().unwrap().find_tensor("o"), Some(3));
+}
