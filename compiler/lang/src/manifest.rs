@@ -1,7 +1,7 @@
 //! What an artifact says about itself: the launch programs, the selector, the costs. Pure data; JSON on disk.
 //!
 //! An artifact is two files, `<name>-<key>.json` (this manifest, readable) and `<name>-<key>.bin` (the payload: each
-//! module's PTX or cubin, deflate-compressed, one after the other). The key is the spec's; see [`crate::canonical`].
+//! module's PTX or cubin, deflate-compressed, one after the other). The key is the spec's; see [`crate::canonical()`].
 
 use crate::spec::{Binding, Dtype};
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,8 @@ pub struct Variant {
 /// Conditions of a variant.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Requires {
-    /// Alignment in bytes of every tensor's base address and of all its strides but the last.
+    /// Alignment in bytes of the base address, and of all strides but the last, of every tensor whose last axis has a
+    /// compiled size (feature rows: queries, keys, values, results). Other tensors are read by element.
     pub align: u32,
     /// Dynamic shared memory per CTA in bytes that the device must allow.
     pub shared: u32,
