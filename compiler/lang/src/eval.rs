@@ -1,10 +1,10 @@
 //! The value of an expression of a spec at one point: for mask pictures and for whoever needs a mask without a compiler.
 //!
 //! In: a [`Spec`], one of its expressions, and an [`Env`] that says where the point is and what the tables hold. Out: a
-//! [`Value`]. Reals are `f64`, integers `i64`, `/` and `%` on integers floor; `&&`, `||` and `if` look at the second
+//! [`Value`]. Reals are `f64`, integers `i64`, `/` and `%` on integers floor and give 0 for a divisor of 0, what is read out of range is 0; `&&`, `||` and `if` look at the second
 //! operand only where it counts, so a table is read only where the mask asks for it.
 
-use crate::spec::{AxisId, BinaryOp, ExprId, ExprKind, InputId, ScalarId, Spec, UnaryOp};
+use crate::spec::{AxisId, BinaryOp, ExprId, ExprKind, InputId, ScalarId, Spec, Ty, UnaryOp};
 
 /// A value.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -25,8 +25,8 @@ pub trait Env {
     fn len(&self, axis: AxisId) -> i64;
     /// A run-time scalar: real or integer, as declared.
     fn scalar(&self, scalar: ScalarId) -> Value;
-    /// An element of an input, real or integer as declared, at one index per axis (on the query axis a position);
-    /// `None` if an index is out of range.
+    /// An element of an input, real or integer as declared, at one index per axis (on the query axis the position);
+    /// `None`, for 0, if an index is out of range.
     fn load(&self, input: InputId, at: &[i64]) -> Option<Value>;
     /// The product of the query and the key of this point.
     fn dot(&self) -> f64;
@@ -36,17 +36,6 @@ pub trait Env {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// An index of a load is out of range.
-    #[error("index {at:?} of `{input}` is out of range")]
-    OutOfRange {
-        /// Input.
-        input: String,
-        /// Indices, in the order of its axes.
-        at: Vec<i64>,
-    },
-    /// An integer is divided by 0.
-    #[error("an integer is divided by 0")]
-    DivisionByZero,
     /// An integer does not fit in 64 bits.
     #[error("an integer does not fit in 64 bits")]
     Overflow,
@@ -111,7 +100,8 @@ impl Value {
 /// [`EvalError`] where it has none.
 pub fn eval(spec: &Spec, at: ExprId, env: &impl Env) -> Evaluated {
     let value = |at: ExprId| eval(spec, at, env);
-    Ok(match &spec.exprs[at.index()].kind {
+    let expr = &spec.exprs[at.index()];
+    Ok(match &expr.kind {
         ExprKind::Real(value) => Value::Real(*value),
         ExprKind::Int(value) => Value::Int(*value),
         ExprKind::Bool(value) => Value::Bool(*value),
@@ -123,13 +113,10 @@ pub fn eval(spec: &Spec, at: ExprId, env: &impl Env) -> Evaluated {
                 .iter()
                 .map(|e| value(*e)?.int())
                 .collect::<Result<Vec<i64>, EvalError>>()?;
-            match env.load(*input, &at) {
-                Some(value) => value,
-                None => {
-                    let input = spec.inputs[input.index()].name.clone();
-                    return Err(EvalError::OutOfRange { input, at });
-                }
-            }
+            env.load(*input, &at).unwrap_or(match expr.ty {
+                Ty::Int => Value::Int(0),
+                Ty::Real | Ty::Bool => Value::Real(0.0),
+            })
         }
         ExprKind::Dot { .. } => Value::Real(env.dot()),
         ExprKind::Unary(op, a) => unary(*op, value(*a)?)?,
@@ -175,7 +162,7 @@ fn integers(op: BinaryOp, a: i64, b: i64) -> Evaluated {
         BinaryOp::Add => checked(a.checked_add(b)),
         BinaryOp::Sub => checked(a.checked_sub(b)),
         BinaryOp::Mul => checked(a.checked_mul(b)),
-        BinaryOp::Div | BinaryOp::Rem if b == 0 => Err(EvalError::DivisionByZero),
+        BinaryOp::Div | BinaryOp::Rem if b == 0 => Ok(Value::Int(0)),
         BinaryOp::Div => {
             let quotient = a.checked_div(b).ok_or(EvalError::Overflow)?;
             checked(Some(if a % b != 0 && (a < 0) != (b < 0) {

@@ -18,7 +18,7 @@
 //! # Ok::<(), drawloom_lang::Errors>(())
 //! ```
 //!
-//! The pipeline: [`lex`] or [`token`] → `parse` → `check` → [`Spec`] → [`canonical`]. No LLVM, no CUDA: the macro uses
+//! The pipeline: `lex` or `token` → `parse` → `check` → [`Spec`] → [`canonical()`]. No LLVM, no CUDA: the macro uses
 //! this crate alone.
 
 pub mod artifact;
@@ -127,13 +127,20 @@ pub fn parse_tokens(stream: TokenStream) -> Result<Call, TokenErrors> {
 
 /// Takes `crate = path;` (or with a comma) off the front of a call. The path keeps its own tokens, `$crate` among them.
 fn split_krate(stream: TokenStream) -> (Option<TokenStream>, TokenStream) {
-    let is_mark = |tree: &TokenTree, mark: &[char]| matches!(tree, TokenTree::Punct(p) if mark.contains(&p.as_char()));
-    let mut rest = stream.clone().into_iter();
-    match (rest.next(), rest.next()) {
-        (Some(TokenTree::Ident(word)), Some(eq)) if word == "crate" && is_mark(&eq, &['=']) => {
-            let path = rest.by_ref().take_while(|tree| !is_mark(tree, &[';', ','])).collect();
-            (Some(path), rest.collect())
-        }
-        _ => (None, stream),
+    let is_mark =
+        |tree: &TokenTree, marks: &[char]| matches!(tree, TokenTree::Punct(p) if marks.contains(&p.as_char()));
+    let trees: Vec<TokenTree> = stream.clone().into_iter().collect();
+    if let [TokenTree::Ident(word), equals, after @ ..] = &trees[..]
+        && word == "crate"
+        && is_mark(equals, &['='])
+        && let Some(end) = after
+            .iter()
+            .position(|t| !matches!(t, TokenTree::Ident(_)) && !is_mark(t, &[':', '$']))
+        && end > 0
+        && is_mark(&after[end], &[';', ','])
+    {
+        let (path, rest) = (&after[..end], &after[end + 1..]);
+        return (Some(path.iter().cloned().collect()), rest.iter().cloned().collect());
     }
+    (None, stream)
 }

@@ -20,7 +20,7 @@ const DOCUMENTS: i64 = 4;
 ///
 /// What a caller would pass is made up: integer tables cut their last axis into 4 documents of equal length, numbered
 /// from 0; real tables hold 1; integer scalars are a quarter of the keys, real ones 1. What the mask reads out of range
-/// is not visible. At most 64 characters wide and 32 lines high; a spec without a stage has an empty picture.
+/// is 0. At most 64 characters wide and 32 lines high; a spec without a stage has an empty picture.
 pub fn mask_picture(spec: &Spec, rows: usize, cols: usize) -> String {
     let Some(Stage::Attend(attend)) = spec.stages.first() else {
         return String::new();

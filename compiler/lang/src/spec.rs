@@ -4,8 +4,8 @@
 //! expressions here, and names are resolved to ids; a [`Spec`] that exists is well-formed. Conventions:
 //! - in every expression a query axis stands for the query's *position*: `i + len(j) - len(i)` for `query(end)`, `i` for
 //!   `query(start)`;
-//! - a tensor's query axis is indexed by position too: `w[i]` reads the entry of the query at position `i`, whatever
-//!   the alignment (its row is `i - (len(j) - len(i))` for `query(end)`);
+//! - a tensor's query axis is indexed by the axis itself: `w[i]` reads the entry of the query, whatever the alignment;
+//! - a tensor read out of range, and an integer divided by 0 (`/` and `%`), give 0;
 //! - the index on a grouped axis follows from the axis it is grouped from: `g` is `h / ratio`;
 //! - the last axis of the query tensor, the keys and the values is the feature axis, and the axes of the query tensor but
 //!   that one are the rows: score, mask and log-sum-exp exist once per row (and key);
@@ -325,8 +325,8 @@ pub enum ExprKind {
     Len(AxisId),
     /// A run-time scalar.
     Scalar(ScalarId),
-    /// `slope[h]`, `bias[h, i - j + len(j)]`: one integer index per axis of the input. Out of range reads are refused by
-    /// the launcher's checks or trapped by the kernel.
+    /// `slope[h]`, `bias[h, i - j + len(j)]`: one integer index per axis of the input; on the query axis the axis itself.
+    /// What is out of range reads as 0, so that what a mask hides is no fault.
     Load {
         /// Input.
         input: InputId,

@@ -185,6 +185,13 @@ impl Exprs<'_> {
             return Err(self.sink.report(error));
         }
         let at = at.into_iter().collect::<Result<Vec<ExprId>, Reported>>()?;
+        for (&axis, &index) in self.spec.inputs[input.index()].axes.iter().zip(&at) {
+            let found = self.get(index);
+            if axis == self.query && found.kind != ExprKind::Index(axis) {
+                let error = shapes::query_index(found.span, &name.text, &self.spec.axes[axis.index()].name);
+                return Err(self.sink.report(error));
+            }
+        }
         let ty = self.element(input);
         Ok(self.push(ExprKind::Load { input, at }, ty, span))
     }

@@ -212,3 +212,14 @@ pub fn no_stage(span: Span, name: &str) -> Diagnostic {
     )
     .help("add `attend o over j in (k, v) { … }`")
 }
+
+/// An input with the query axis holds one entry per query row, so its index there is the axis itself; another position
+/// may have no row. Tables that are read at any position have the key axis, or an axis of their own.
+pub fn query_index(span: Span, tensor: &str, axis: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0421",
+        span,
+        format!("expected `{axis}` as index on the query axis of `{tensor}`, found an expression"),
+    )
+    .help(format!("index it with `{axis}` itself, or give it an axis of its own"))
+}
