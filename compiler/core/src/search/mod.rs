@@ -226,30 +226,28 @@ pub struct Search {
 }
 
 /// No schedule can run.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
-pub enum SearchError {
-    /// The pinned fields leave nothing.
-    #[error("no schedule with {pins} runs on {target}; the nearest ({nearest}) fails: {reason}")]
-    Pins {
-        /// The pinned fields, as written.
-        pins: String,
-        /// Target.
-        target: &'static str,
-        /// The schedule that misses by least.
-        nearest: Schedule,
-        /// What it misses.
-        reason: Reason,
-    },
-    /// Nothing runs at all.
-    #[error("no schedule runs on {target}; the nearest ({nearest}) fails: {reason}")]
-    Nothing {
-        /// Target.
-        target: &'static str,
-        /// The schedule that misses by least.
-        nearest: Schedule,
-        /// What it misses.
-        reason: Reason,
-    },
+#[derive(Clone, PartialEq, Debug)]
+pub struct SearchError {
+    /// Target.
+    pub target: &'static str,
+    /// The pinned fields, as written; empty where nothing is pinned.
+    pub pins: String,
+    /// The schedule that misses by least, and what it misses.
+    pub nearest: Box<Loser>,
+}
+
+impl std::error::Error for SearchError {}
+
+impl fmt::Display for SearchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = if self.pins.is_empty() { "" } else { " with " };
+        let Loser { schedule, reason, .. } = &*self.nearest;
+        write!(
+            f,
+            "no schedule{with}{} runs on {}; the nearest ({schedule}) fails: {reason}",
+            self.pins, self.target
+        )
+    }
 }
 
 /// Schedules of a purpose that are lowered and counted, after the bound has ranked all.
@@ -431,24 +429,14 @@ fn nothing(problem: &Problem<'_>, losers: &[Loser]) -> SearchError {
         .iter()
         .min_by(|a, b| excess(&a.reason).total_cmp(&excess(&b.reason)));
     let nearest = nearest.expect("invariant: the enumeration is not empty, and everything in it lost");
-    let target = problem.target.name;
-    let (nearest, reason) = (nearest.schedule, nearest.reason.clone());
     let pins: Vec<String> = ["block_m", "block_n", "warps", "stages"]
         .into_iter()
         .filter_map(|field| problem.pinned(field).map(|value| format!("{field} = {value}")))
         .collect();
-    match pins.is_empty() {
-        true => SearchError::Nothing {
-            target,
-            nearest,
-            reason,
-        },
-        false => SearchError::Pins {
-            pins: pins.join(", "),
-            target,
-            nearest,
-            reason,
-        },
+    SearchError {
+        target: problem.target.name,
+        pins: pins.join(", "),
+        nearest: Box::new(nearest.clone()),
     }
 }
 
