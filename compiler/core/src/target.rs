@@ -10,6 +10,9 @@
 
 pub use drawloom_kernel::target::{TARGETS, Target, target};
 
+/// Ampere and everything after it.
+pub const SM_80: Target = TARGETS[0];
+
 /// Registers that a thread can address.
 pub const REGISTERS_PER_THREAD: u32 = 255;
 
@@ -79,6 +82,7 @@ mod tests {
 
     #[test]
     fn tiers_fall() {
+        assert_eq!(SM_80.name, "sm_80");
         assert_eq!(shared_tiers(of("sm_80")), [163 * 1024, 99 * 1024]);
         assert_eq!(shared_tiers(of("sm_90a")), [227 * 1024]);
     }
