@@ -296,9 +296,10 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
                 workspace: &mut #krate::Workspace,
             ) -> #result_unit {
                 let operator = self.loaded.operator();
-                let arguments = #krate::Arguments::positional(operator, #given)?;
                 // SAFETY: the caller keeps the contract, which is the same.
-                unsafe { self.loaded.launch_captured(stream, arguments, workspace) }
+                unsafe {
+                    self.loaded.launch_captured(stream, #krate::Arguments::positional(operator, #given)?, workspace)
+                }
             }
 
             /// What is loaded: its device, manifest and spec.
