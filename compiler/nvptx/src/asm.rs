@@ -61,3 +61,9 @@ pub(crate) fn opaque<'c>(b: &Build<'c>, v: Int<'c>) -> Int<'c> {
     let same = b.call_asm("", constraints, Some(ty.into()), &[v.into()], false);
     same.expect("invariant: the identity has a result").into_int_value()
 }
+
+/// The thread's number in the CTA, read here and nowhere earlier.
+pub(crate) fn thread_number<'c>(b: &Build<'c>) -> Int<'c> {
+    let tid = b.call_asm("mov.u32 $0, %tid.x;", "=r", Some(b.i32().into()), &[], true);
+    tid.expect("invariant: the move has a result").into_int_value()
+}

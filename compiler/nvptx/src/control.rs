@@ -15,6 +15,10 @@ impl<'c> Emitter<'c, '_> {
             (a, b) => a.or(b),
         }
     }
+    /// Both conditions.
+    pub fn with(&self, a: Option<Int<'c>>, b: Int<'c>) -> Int<'c> {
+        a.map_or(b, |a| self.b.and(a, b))
+    }
     /// Emits `body` for the lanes where `guard` holds.
     pub fn guarded(&mut self, guard: Option<Int<'c>>, body: impl FnOnce(&mut Self)) {
         let Some(cond) = guard else {
@@ -107,18 +111,19 @@ impl<'c> Emitter<'c, '_> {
         for c in &l.carried {
             inits.push(self.registers(c.init)?);
         }
-        let before = self.b.here();
-        let (body, after) = (self.b.block("loop"), self.b.block("done"));
-        self.b.branch(self.b.icmp(IntPredicate::SLT, lo, hi), body, after);
+        let (prelude, body, after) = (self.b.block("prelude"), self.b.block("loop"), self.b.block("done"));
+        let skipped = self.b.here();
+        self.b.branch(self.b.icmp(IntPredicate::SLT, lo, hi), prelude, after);
 
+        let outermost = self.enter_loop(prelude);
         self.b.at_end(body);
         let var = self.b.phi(self.b.i32().into());
-        var.add_incoming(&[(&lo, before)]);
+        var.add_incoming(&[(&lo, prelude)]);
         let mut phis = Vec::new();
         for (c, init) in l.carried.iter().zip(&inits) {
             let args: Vec<_> = init.iter().map(|r| self.b.phi(r.get_type())).collect();
             for (phi, r) in args.iter().zip(init.iter()) {
-                phi.add_incoming(&[(r, before)]);
+                phi.add_incoming(&[(r, prelude)]);
             }
             self.define(c.arg, args.iter().map(|p| p.as_basic_value()).collect())?;
             phis.push(args);
@@ -141,10 +146,15 @@ impl<'c> Emitter<'c, '_> {
         var.add_incoming(&[(&n, latch)]);
         self.b.branch(self.b.icmp(IntPredicate::SLT, n, hi), body, after);
 
+        self.b.at_end(prelude);
+        self.b.jump(body);
         self.b.at_end(after);
         for ((c, init), next) in l.carried.iter().zip(&inits).zip(&nexts) {
-            let merged = self.merge(&[(init, before), (next, latch)]);
+            let merged = self.merge(&[(init, skipped), (next, latch)]);
             self.define(c.result, merged)?;
+        }
+        if outermost {
+            self.leave_loop();
         }
         Ok(())
     }

@@ -5,7 +5,9 @@
 //! depends on the thread is computed once per access of a period, in the prelude; the others add constants (in shared
 //! memory) or multiples of the row stride (in global memory).
 //!
-//! A tile that lies wholly inside its tensor is copied without looking at row numbers: one uniform branch decides.
+//! Every access compares its row's number with the tensor's size. Copying tiles that lie wholly inside their tensor
+//! without that, by a uniform branch, is no gain: the blocks that it makes cost more registers and moves than the
+//! comparisons do instructions.
 
 use drawloom_kernel::ir::{Access, CopyKind, GlobalTile, RowIndex, SharedView};
 use inkwell::IntPredicate;
@@ -43,8 +45,8 @@ struct Place<'c> {
     global: Ptr<'c>,
     /// Whether the thread has this access at all. `None`: yes.
     mine: Option<Int<'c>>,
-    /// Whether its row exists. `None`: yes.
-    exists: Option<Int<'c>>,
+    /// Whether its row exists.
+    exists: Int<'c>,
 }
 
 /// Greatest common divisor.
@@ -102,8 +104,8 @@ impl<'c> Emitter<'c, '_> {
             rows: period * threads / per_row,
         })
     }
-    /// The accesses of this thread; `checked`: rows that do not exist are told apart.
-    fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView, checked: bool) -> Result<Vec<Place<'c>>> {
+    /// The accesses of this thread.
+    fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView) -> Result<Vec<Place<'c>>> {
         let base = self.view_base(view)?;
         let first_row = asm::opaque(&self.b, self.int(tile.first_row)?);
         let limit = self.int(tile.row_limit)?;
@@ -123,7 +125,7 @@ impl<'c> Emitter<'c, '_> {
             });
             let row_in_tile = self.b.add(row, self.b.c32(i64::from(turn * cut.rows)));
             let number = self.b.add(first_row, row_in_tile);
-            let exists = checked.then(|| self.b.icmp(IntPredicate::ULT, number, limit));
+            let exists = self.b.icmp(IntPredicate::ULT, number, limit);
             let mine = ((i + 1) * cut.threads > cut.chunks).then(|| {
                 let left = self.b.c32(i64::from(cut.chunks - i * cut.threads));
                 self.b.icmp(IntPredicate::ULT, self.team.thread, left)
@@ -213,23 +215,6 @@ impl<'c> Emitter<'c, '_> {
         }
         Ok(self.b.offset(self.b.offset(base, tile_part), thread_part))
     }
-    /// Emits `body` twice, for a tile inside its tensor (`false`) and for one that is not (`true`).
-    fn by_fit(&mut self, tile: &GlobalTile, mut body: impl FnMut(&mut Self, bool) -> Result<()>) -> Result<()> {
-        let (first, limit) = (self.int(tile.first_row)?, self.int(tile.row_limit)?);
-        let b = &self.b;
-        let end = b.add(first, b.c32(i64::from(tile.rows)));
-        let not_before = b.icmp(IntPredicate::SGE, first, b.c32(0));
-        let fits = b.and(not_before, b.icmp(IntPredicate::SLE, end, limit));
-        let (inside, edge, after) = (b.block("inside"), b.block("edge"), b.block("copied"));
-        b.branch(fits, inside, edge);
-        for (block, checked) in [(inside, false), (edge, true)] {
-            self.b.at_end(block);
-            body(self, checked)?;
-            self.b.jump(after);
-        }
-        self.b.at_end(after);
-        Ok(())
-    }
     /// Emits a copy to shared memory.
     pub fn copy(&mut self, kind: CopyKind, src: &GlobalTile, dst: &SharedView) -> Result<()> {
         if self.tensor(src.tensor)?.3 != Access::In {
@@ -238,41 +223,29 @@ impl<'c> Emitter<'c, '_> {
         match kind {
             CopyKind::Sync { bytes } => {
                 let cut = self.cut(src, dst, bytes)?;
-                self.by_fit(src, |e, checked| e.copy_sync(cut, src, dst, checked))
+                self.copy_sync(cut, src, dst)
             }
             CopyKind::CpAsync { bytes } => {
                 if bytes < 4 {
                     return malformed(format!("cp.async of {bytes} bytes"));
                 }
                 let cut = self.cut(src, dst, bytes)?;
-                self.by_fit(src, |e, checked| e.copy_async(cut, src, dst, checked))
+                self.copy_async(cut, src, dst)
             }
             CopyKind::Tma { .. } => self.unsupported("a bulk tensor copy"),
         }
     }
-    fn copy_async(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView, checked: bool) -> Result<()> {
-        let (plain, sized) = match cut.bytes {
-            4 => (
-                "llvm.nvvm.cp.async.ca.shared.global.4",
-                "llvm.nvvm.cp.async.ca.shared.global.4.s",
-            ),
-            8 => (
-                "llvm.nvvm.cp.async.ca.shared.global.8",
-                "llvm.nvvm.cp.async.ca.shared.global.8.s",
-            ),
-            _ => (
-                "llvm.nvvm.cp.async.cg.shared.global.16",
-                "llvm.nvvm.cp.async.cg.shared.global.16.s",
-            ),
+    fn copy_async(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView) -> Result<()> {
+        let name = match cut.bytes {
+            4 => "llvm.nvvm.cp.async.ca.shared.global.4.s",
+            8 => "llvm.nvvm.cp.async.ca.shared.global.8.s",
+            _ => "llvm.nvvm.cp.async.cg.shared.global.16.s",
         };
-        for a in self.accesses(cut, src, dst, checked)? {
-            let places = [Any::from(a.shared), a.global.into()];
+        for a in self.accesses(cut, src, dst)? {
             let (all, none) = (self.b.c32(i64::from(cut.bytes)), self.b.c32(0));
-            let size = a.exists.map(|e| self.b.select_int(e, all, none).into());
-            self.guarded(a.mine, |e| match size {
-                Some(n) => e.b.call_void(sized, &[], &[places[0], places[1], n]),
-                None => e.b.call_void(plain, &[], &places),
-            });
+            let size = self.b.select_int(a.exists, all, none);
+            let args = [a.shared.into(), a.global.into(), size.into()];
+            self.guarded(a.mine, |e| e.b.call_void(name, &[], &args));
         }
         Ok(())
     }
@@ -284,23 +257,16 @@ impl<'c> Emitter<'c, '_> {
             n => (n as usize / 4, self.b.i32().into()),
         }
     }
-    fn copy_sync(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView, checked: bool) -> Result<()> {
+    fn copy_sync(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView) -> Result<()> {
         let (count, word) = self.words(cut.bytes);
         let zero: Any<'c> = word.into_int_type().const_zero().into();
-        let accesses = self.accesses(cut, src, dst, checked)?;
+        let accesses = self.accesses(cut, src, dst)?;
         // Loads of several accesses are in flight at once, as many as registers allow.
         for batch in accesses.chunks((64 / (4 * count)).max(1)) {
             let mut loaded = Vec::new();
             for a in batch {
-                loaded.push(match self.both(a.mine, a.exists) {
-                    Some(g) => asm::load_global_if(&self.b, g, a.global, &vec![zero; count]),
-                    None if count == 1 => vec![self.b.load_constant(word, a.global, cut.bytes)],
-                    None => {
-                        let ty = self.b.i32().vec_type(count as u32).into();
-                        let v = self.b.load_constant(ty, a.global, cut.bytes);
-                        (0..count as u32).map(|i| self.b.lane(v, i)).collect()
-                    }
-                });
+                let guard = self.with(a.mine, a.exists);
+                loaded.push(asm::load_global_if(&self.b, guard, a.global, &vec![zero; count]));
             }
             for (a, v) in batch.iter().zip(loaded) {
                 let v = if count == 1 { v[0] } else { self.b.vector(&v) };
@@ -321,15 +287,13 @@ impl<'c> Emitter<'c, '_> {
         } else {
             self.b.i32().vec_type(count as u32).into()
         };
-        self.by_fit(dst, |e, checked| {
-            for a in e.accesses(cut, dst, src, checked)? {
-                let guard = e.both(a.mine, a.exists);
-                e.guarded(guard, |e| {
-                    let v = e.b.load(ty, a.shared, bytes);
-                    e.b.store(a.global, v, bytes);
-                });
-            }
-            Ok(())
-        })
+        for a in self.accesses(cut, dst, src)? {
+            let guard = self.with(a.mine, a.exists);
+            self.guarded(Some(guard), |e| {
+                let v = e.b.load(ty, a.shared, bytes);
+                e.b.store(a.global, v, bytes);
+            });
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The state of emission: what a lane knows, and which registers hold which value.
 //!
-//! Instructions that depend on the lane and the parameters alone go to the *prelude*, a block that runs once before the
-//! role's body ([`Emitter::lane_part`]): that keeps the address arithmetic of copies and matrix loads out of the loops
-//! without leaving it to an optimiser.
+//! Instructions in a loop that depend on the lane and the parameters alone go to its *prelude*, a block that runs once
+//! before the outermost loop ([`Emitter::lane_part`]): that keeps the address arithmetic of copies and matrix loads out of
+//! loops without leaving it to an optimiser. What stands behind a loop is computed there, from a thread number that is
+//! read anew ([`Emitter::leave_loop`]), so that nothing but the program's own values lives through a loop.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use drawloom_kernel::ir::{Access, Dtype, Frag, Kernel, MapOp, Op, ParamId, Val};
 use inkwell::basic_block::BasicBlock;
 use inkwell::types::BasicTypeEnum;
 
+use crate::asm;
 use crate::build::{Any, Build, Float, Int, Ptr};
 use crate::error::{EmitError, Result, malformed};
 use crate::shared::MatrixLanes;
@@ -39,6 +41,8 @@ pub(crate) struct Team<'c> {
     pub warp: Int<'c>,
     /// This thread's number among their threads.
     pub thread: Int<'c>,
+    /// Number in the CTA of the first of them.
+    pub first_thread: u32,
 }
 
 /// A quantity that depends on the thread alone. See [`Emitter::lane_part`].
@@ -76,7 +80,7 @@ pub(crate) struct Emitter<'c, 'k> {
     pub shared: Int<'c>,
     pub lane: Int<'c>,
     pub team: Team<'c>,
-    prelude: BasicBlock<'c>,
+    prelude: Option<BasicBlock<'c>>,
     lane_parts: HashMap<LaneKey, Int<'c>>,
     registers: Vec<Option<Rc<[Any<'c>]>>>,
     /// Number of low bits known to be zero, for `i32` scalars.
@@ -84,7 +88,7 @@ pub(crate) struct Emitter<'c, 'k> {
 }
 
 impl<'c, 'k> Emitter<'c, 'k> {
-    /// An emitter whose prelude is `prelude`; the builder may stand elsewhere.
+    /// An emitter that begins in a team's body.
     pub fn new(
         b: Build<'c>,
         kernel: &'k Kernel,
@@ -92,7 +96,6 @@ impl<'c, 'k> Emitter<'c, 'k> {
         shared: Int<'c>,
         lane: Int<'c>,
         team: Team<'c>,
-        prelude: BasicBlock<'c>,
     ) -> Self {
         Emitter {
             b,
@@ -102,27 +105,40 @@ impl<'c, 'k> Emitter<'c, 'k> {
             shared,
             lane,
             team,
-            prelude,
+            prelude: None,
             lane_parts: HashMap::new(),
             registers: vec![None; kernel.types.len()],
             low_zeros: vec![0; kernel.types.len()],
         }
     }
-    /// Starts the block of another team, whose prelude is `prelude`.
-    pub fn start_team(&mut self, team: Team<'c>, prelude: BasicBlock<'c>) {
-        self.team = team;
-        self.prelude = prelude;
-        self.lane_parts.clear();
+    /// Enters a loop before whose first iteration `prelude` runs. Whether it is an outermost one.
+    pub fn enter_loop(&mut self, prelude: BasicBlock<'c>) -> bool {
+        if self.prelude.is_some() {
+            return false;
+        }
+        self.prelude = Some(prelude);
+        true
     }
-    /// Appends to the prelude.
+    /// Leaves an outermost loop.
+    pub fn leave_loop(&mut self) {
+        self.prelude = None;
+        self.lane_parts.clear();
+        let tid = asm::thread_number(&self.b);
+        self.lane = self.b.and(tid, self.b.c32(31));
+        self.team.thread = self.b.sub(tid, self.b.c32(i64::from(self.team.first_thread)));
+    }
+    /// Builds in the prelude of the outermost loop, or here if there is none.
     pub fn in_prelude<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(prelude) = self.prelude else {
+            return build(self);
+        };
         let here = self.b.here();
-        self.b.at_end(self.prelude);
+        self.b.at_end(prelude);
         let v = build(self);
         self.b.at_end(here);
         v
     }
-    /// A quantity of the thread, computed once in the prelude.
+    /// A quantity of the thread, computed once per outermost loop.
     pub fn lane_part(&mut self, key: LaneKey) -> Int<'c> {
         if let Some(v) = self.lane_parts.get(&key) {
             return *v;
@@ -141,7 +157,9 @@ impl<'c, 'k> Emitter<'c, 'k> {
             LaneKey::CopyRow { per_row, first } => e.copy_row(per_row, first),
             LaneKey::CopyChunk { per_row, first } => e.copy_chunk(per_row, first),
         });
-        self.lane_parts.insert(key, v);
+        if self.prelude.is_some() {
+            self.lane_parts.insert(key, v);
+        }
         v
     }
 

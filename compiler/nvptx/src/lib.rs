@@ -27,3 +27,9 @@ mod sync;
 
 pub use error::EmitError;
 pub use module::{Emitted, Options, PtxVersion, emit};
+
+/// The version of the LLVM in use: `22.1.8`.
+pub fn llvm_version() -> String {
+    let (major, minor, patch) = inkwell::support::get_llvm_version();
+    format!("{major}.{minor}.{patch}")
+}

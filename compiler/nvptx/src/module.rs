@@ -14,6 +14,7 @@ use inkwell::types::BasicMetadataTypeEnum;
 use inkwell::values::FunctionValue;
 use inkwell::{IntPredicate, OptimizationLevel};
 
+use crate::asm;
 use crate::build::{Build, GLOBAL, Int, SHARED};
 use crate::emitter::{Arg, Emitter, Team};
 use crate::error::{EmitError, Result, malformed};
@@ -210,7 +211,7 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
     memory.set_linkage(Linkage::External);
     memory.set_alignment(SHARED_ALIGN);
     let shared = b.trunc(b.address(memory.as_pointer_value()), b.i32());
-    let tid = b.call("llvm.nvvm.read.ptx.sreg.tid.x", &[], &[]).into_int_value();
+    let tid = asm::thread_number(&b);
     let lane = b.and(tid, b.c32(31));
     // Through a shuffle, so that ptxas knows it to be the same in all lanes.
     let quotient = b.lshr(tid, 5).into();
@@ -222,36 +223,36 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
         warps: kernel.warps(),
         warp,
         thread: tid,
+        first_thread: 0,
     };
-    let mut e = Emitter::new(b, kernel, arguments, shared, lane, team, entry);
+    let mut e = Emitter::new(b, kernel, arguments, shared, lane, team);
     let mut first = 0;
     for (n, role) in kernel.roles.iter().enumerate() {
         if role.registers.is_some() {
             return e.unsupported("a register budget");
         }
-        let (prelude, body) = (e.b.block("prelude"), e.b.block("body"));
+        let body = e.b.block("body");
         // The builder stands where the roles so far have been told apart.
-        if n + 1 == kernel.roles.len() {
-            e.b.jump(prelude);
+        let next = if n + 1 == kernel.roles.len() {
+            e.b.jump(body);
+            body
         } else {
             let other = e.b.block("other");
             let end = e.b.c32(i64::from(first + role.warps));
-            e.b.branch(e.b.icmp(IntPredicate::ULT, warp, end), prelude, other);
-            e.b.at_end(other);
-        }
-        let next = e.b.here();
-        e.b.at_end(prelude);
-        let team = Team {
+            e.b.branch(e.b.icmp(IntPredicate::ULT, warp, end), body, other);
+            other
+        };
+        e.b.at_end(body);
+        let first_thread = 32 * first;
+        e.lane = lane;
+        e.team = Team {
             warps: role.warps,
             warp: e.b.sub(warp, e.b.c32(i64::from(first))),
-            thread: e.b.sub(tid, e.b.c32(i64::from(32 * first))),
+            thread: e.b.sub(tid, e.b.c32(i64::from(first_thread))),
+            first_thread,
         };
-        e.start_team(team, prelude);
-        e.b.at_end(body);
         e.statements(&role.body)?;
         e.b.ret();
-        e.b.at_end(prelude);
-        e.b.jump(body);
         e.b.at_end(next);
         first += role.warps;
     }

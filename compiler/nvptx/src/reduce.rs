@@ -60,7 +60,11 @@ impl<'c> Emitter<'c, '_> {
             // Neighbours first: short chains, and operands die early.
             let mut sum = None;
             for pair in terms.chunks(2) {
-                let two = if pair.len() == 2 { self.combine(op, pair[0], pair[1]) } else { pair[0] };
+                let two = if pair.len() == 2 {
+                    self.combine(op, pair[0], pair[1])
+                } else {
+                    pair[0]
+                };
                 sum = Some(match sum {
                     Some(s) => self.combine(op, s, two),
                     None => two,

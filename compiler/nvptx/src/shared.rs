@@ -148,18 +148,14 @@ impl<'c> Emitter<'c, '_> {
         self.matrix_offset(lanes, row, row_bytes, bits, chunk)
     }
     /// The same, where the row that this lane addresses has the number `whole_row` in the buffer.
-    fn matrix_offset(
-        &self,
-        lanes: MatrixLanes,
-        whole_row: Int<'c>,
-        row_bytes: u32,
-        bits: u32,
-        chunk: u32,
-    ) -> Int<'c> {
+    fn matrix_offset(&self, lanes: MatrixLanes, whole_row: Int<'c>, row_bytes: u32, bits: u32, chunk: u32) -> Int<'c> {
         let (row, own, byte) = self.matrix_place(lanes);
         let b = &self.b;
         let in_row = b.add(b.shl(b.add(own, b.c32(i64::from(chunk))), 4), byte);
-        b.add(b.mul(row, b.c32(i64::from(row_bytes))), self.swizzled(in_row, whole_row, bits))
+        b.add(
+            b.mul(row, b.c32(i64::from(row_bytes))),
+            self.swizzled(in_row, whole_row, bits),
+        )
     }
     /// Address of this lane's place in the rows from `row` (a multiple of 8) and chunk `chunk` of a window.
     pub fn place(&mut self, w: &mut Window<'c>, lanes: MatrixLanes, row: u32, chunk: u32) -> Ptr<'c> {
@@ -181,7 +177,12 @@ impl<'c> Emitter<'c, '_> {
             return self.b.offset_by(*p, constant);
         }
         let offset = match odd_row {
-            None => self.lane_part(LaneKey::Matrix { lanes, row_bytes, bits, chunk: own }),
+            None => self.lane_part(LaneKey::Matrix {
+                lanes,
+                row_bytes,
+                bits,
+                chunk: own,
+            }),
             Some(first) => {
                 let whole_row = self.b.add(first, self.matrix_place(lanes).0);
                 self.matrix_offset(lanes, whole_row, row_bytes, bits, own)
