@@ -2,6 +2,29 @@
 //!
 //! In: [`Tokens`]. Out: [`ast::Attention`]s. After an error it goes on behind the end of the statement; a spec with a
 //! statement that could not be parsed is marked as broken, and not checked, since its errors would be echoes.
+//!
+//! # Grammar
+//! Tokens are Rust's. `x,*` is one or more `x` with commas between; lists in delimiters may end with a comma.
+//! ```text
+//! file      = attention*
+//! attention = doc* visibility? `attention` name `{` member* `}`
+//! member    = `type` (name `in` `[` dtype,* `]`),* `;`
+//!           | `axis` (name size?),* `;`
+//!           | `input` (name `:` shape `sorted`?),* `;`
+//!           | `scalar` (name `:` dtype),* `;`
+//!           | `attend` name `over` name `in` `(` name `,` name `)` `{` (field `;`)* `}`
+//!           | `output` ((name | `lse` `(` name (`,` base)? `)`) `:` shape),* `;`
+//!           | `tile` `{` ((name `.`)? name `=` number `;`)* `}`
+//! size      = `=` number | `in` `[` number,* `]` | `=` name `/` (number | `[` number,* `]`)
+//!           | `:` (`key` | `query` `(` (`end` | `start`) `)`)
+//! shape     = dtype `[` name,* `]`
+//! dtype     = `f16` | `bf16` | `f32` | `i32` | name
+//! base      = `nats` | `bits`
+//! field     = `score` `=` expr | `mask` `=` expr | `norm` `=` `softmax`
+//! expr      = expr binary expr | (`-` | `!`) expr | `(` expr `)` | number | name | `if` expr block `else` (if | block)
+//!           | name `[` expr,* `]` | name `(` ((name `=`)? expr),* `)`
+//! block     = `{` expr `}`
+//! ```
 
 mod decl;
 mod expr;
