@@ -11,13 +11,11 @@
 //! - `; base FILE`: the kernel and its arguments are those of another file, changed: a line `- TEXT` takes away the one
 //!   line that reads so, the lines `+ TEXT` after it stand in its place, and `= TEXT ; fault: …` marks an unchanged line.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::{Launch, apply_changes};
+use crate::launch::{Launch, apply_changes};
 use drawloom_kernel::interp::{Options, run};
 use drawloom_kernel::text::{parse, parse_with_lines, print};
 use drawloom_kernel::verify::verify;
