@@ -11,6 +11,7 @@ pub mod interp;
 pub mod ir;
 pub mod monoid;
 pub mod ranges;
+pub mod rewrite;
 pub mod text;
 pub mod verify;
 

@@ -103,5 +103,17 @@ pub struct Ranges {
     pub pieces: Vec<Piece>,
 }
 
+impl std::fmt::Display for Ranges {
+    /// One line per piece: `possible lo .. hi, certain lo .. hi`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, piece) in self.pieces.iter().enumerate() {
+            let (possible, certain) = (&piece.possible, &piece.certain);
+            let end = if n + 1 < self.pieces.len() { "\n" } else { "" };
+            write!(f, "  possible {} .. {}, certain {} .. {}{end}", possible.lo, possible.hi, certain.lo, certain.hi)?;
+        }
+        Ok(())
+    }
+}
+
 /// The largest number of pieces that [`analyse`] yields.
 pub const MAX_PIECES: usize = 4;

@@ -1,6 +1,6 @@
 //! Pieces of rows and of tiles: intersection, and joining down to few.
 
-use super::Interval;
+use super::{Interval, Sym};
 
 /// A piece of one row (endpoints in `RowLo`, which stands for the row) or of one tile.
 #[derive(Clone, PartialEq, Debug)]
@@ -30,7 +30,11 @@ pub(super) fn tidy(parts: Vec<Part>, limit: usize) -> Vec<Part> {
         if part.possible.hi.at_most(&part.possible.lo) {
             continue;
         }
-        part.certain = part.certain.filter(|c| !c.hi.at_most(&c.lo));
+        let Some(possible) = settle(&part.possible) else {
+            continue;
+        };
+        part.possible = possible;
+        part.certain = part.certain.filter(|c| !c.hi.at_most(&c.lo)).and_then(|c| settle(&c));
         while let Some(joined) = out.iter().position(|p| join(p, &part).is_some()) {
             let other = out.remove(joined);
             part = join(&other, &part).expect("invariant: position found a join");
@@ -51,6 +55,42 @@ pub(super) fn tidy(parts: Vec<Part>, limit: usize) -> Vec<Part> {
         });
     }
     out
+}
+
+/// The interval (of keys, so `lo` is not negative) without guards that its other upper ends imply; `None` where they
+/// exclude each other. A guard is an upper end `if c <= 0 { t } else { 0 }`.
+fn settle(i: &Interval) -> Option<Interval> {
+    let mut ends = Vec::new();
+    let mut work = vec![&i.hi];
+    while let Some(s) = work.pop() {
+        match s {
+            Sym::Min(a, b) => work.extend([&**a, &**b]),
+            s => ends.push(s),
+        }
+    }
+    for (n, guard) in ends.iter().enumerate() {
+        let Sym::IfLe(lhs, rhs, then, otherwise) = guard else {
+            continue;
+        };
+        if **otherwise != Sym::Const(0) {
+            continue;
+        }
+        let c = (**lhs).clone() - (**rhs).clone();
+        let mut others = ends
+            .iter()
+            .enumerate()
+            .filter(|(m, _)| *m != n)
+            .map(|(_, s)| (*s).clone());
+        if others.clone().any(|h| h.at_most(&c)) {
+            return None;
+        }
+        if others.any(|h| (h + c.clone()).at_most(&Sym::Const(1))) {
+            let rest = ends.iter().filter(|s| *s != guard).map(|s| (*s).clone());
+            let hi = rest.fold((**then).clone(), Sym::smaller);
+            return settle(&Interval { lo: i.lo.clone(), hi });
+        }
+    }
+    Some(i.clone())
 }
 
 /// The union of two pieces where it is provably one.

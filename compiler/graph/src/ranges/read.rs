@@ -39,6 +39,7 @@ pub(super) fn read_mask(graph: &Graph, mask: Val, ctx: &Context<'_>) -> Cond {
     let mut reader = Reader {
         graph,
         present,
+        align: ctx.align,
         reads: 0,
         opaques: 0,
     };
@@ -72,6 +73,7 @@ struct Reader<'a> {
     graph: &'a Graph,
     /// Sizes that are at least 1 where there is anything to see.
     present: [Sym; 2],
+    align: Align,
     reads: u32,
     opaques: u32,
 }
@@ -223,7 +225,9 @@ impl Reader<'_> {
             return None;
         }
         let positive = Lin::le(&Lin::constant(1), &Lin::sym(n.clone()));
-        if self.present.contains(n) || positive == Cond::Const(true) {
+        // Without the key index, it is computed as it stands: 0 where the divisor is 0.
+        let computed = a.free().is_some() && Sym::Const(0).at_most(n);
+        if computed || self.present.contains(n) || positive == Cond::Const(true) {
             return Some(f(a, n.clone()));
         }
         let quotient = f(a, n.clone());
@@ -235,6 +239,22 @@ impl Reader<'_> {
         Some(select(positive, quotient, other))
     }
 
+    /// `a <= b`, given what is known of the row: end-aligned positions are below the number of keys, start-aligned ones
+    /// are not negative.
+    fn le(&self, a: &Lin, b: &Lin) -> Cond {
+        let cond = Lin::le(a, b);
+        let Cond::Le(lin) = &cond else { return cond };
+        let Some(s) = lin.free() else { return cond };
+        let worst = match self.align {
+            Align::End => s.clone() - Sym::RowLo + self.present[1].clone() - Sym::Const(1),
+            Align::Start => s.clone() + Sym::RowLo,
+        };
+        match !worst.depends_on_row() && worst.at_most(&Sym::Const(0)) {
+            true => Cond::Const(true),
+            false => cond,
+        }
+    }
+
     /// The point that a gather reads, and the condition that it is in range.
     fn gather(&mut self, index: &[(Axis, Val)], at: &Point, depth: u32) -> (Point, Cond) {
         let mut inner = at.clone();
@@ -242,7 +262,8 @@ impl Reader<'_> {
         for (axis, v) in index {
             let i = self.lin(*v, at, depth);
             let last = Lin::sym(axis_len(self.graph, *axis) - Sym::Const(1));
-            in_range = in_range.and(Lin::le(&Lin::constant(0), &i)).and(Lin::le(&i, &last));
+            let (above, below) = (self.le(&Lin::constant(0), &i), self.le(&i, &last));
+            in_range = in_range.and(above).and(below);
             inner.insert(*axis, i);
         }
         (inner, in_range)
@@ -269,11 +290,10 @@ impl Reader<'_> {
             }
             Op::Binary(op @ (Binary::Lt | Binary::Le | Binary::Eq), a, b) => {
                 let (a, b) = (self.lin(*a, at, d), self.lin(*b, at, d));
-                match (op, a.plus(&b, -1)) {
-                    (_, None) => Cond::Unknown,
-                    (Binary::Eq, Some(diff)) => Cond::Eq(diff),
-                    (Binary::Le, Some(diff)) => Cond::le(diff),
-                    (_, Some(diff)) => diff.plus(&Lin::constant(1), 1).map_or(Cond::Unknown, Cond::le),
+                match op {
+                    Binary::Eq => a.plus(&b, -1).map_or(Cond::Unknown, Cond::Eq),
+                    Binary::Le => self.le(&a, &b),
+                    _ => b.plus(&Lin::constant(1), -1).map_or(Cond::Unknown, |b| self.le(&a, &b)),
                 }
             }
             Op::Select(c, a, b) => {

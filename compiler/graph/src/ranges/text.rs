@@ -20,8 +20,16 @@ impl fmt::Display for Sym {
             Sym::Mul(a, b) => write!(f, "{} * {}", Factor(a), Factor(b)),
             Sym::FloorDiv(a, b) => write!(f, "{} / {}", Factor(a), Factor(b)),
             Sym::Rem(a, b) => write!(f, "{} % {}", Factor(a), Factor(b)),
-            Sym::Min(a, b) => write!(f, "min({a}, {b})"),
-            Sym::Max(a, b) => write!(f, "max({a}, {b})"),
+            Sym::Min(..) => write!(
+                f,
+                "min({})",
+                arms(self, |s| if let Sym::Min(a, b) = s { Some((a, b)) } else { None })
+            ),
+            Sym::Max(..) => write!(
+                f,
+                "max({})",
+                arms(self, |s| if let Sym::Max(a, b) = s { Some((a, b)) } else { None })
+            ),
             Sym::IfLe(a, b, t, e) => write!(f, "if {a} <= {b} {{ {t} }} else {{ {e} }}"),
             Sym::Load { table, at } => write!(f, "{table}[{}]", index(at).join(", ")),
             Sym::Search {
@@ -36,6 +44,14 @@ impl fmt::Display for Sym {
                 write!(f, "count({table}[{}] {order} {value})", at.join(", "))
             }
         }
+    }
+}
+
+/// The operands of nested minima (maxima), which `two` takes apart.
+fn arms(s: &Sym, two: fn(&Sym) -> Option<(&Sym, &Sym)>) -> String {
+    match two(s) {
+        Some((a, b)) => format!("{}, {}", arms(a, two), arms(b, two)),
+        None => s.to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the ranges of the named masks look like.
 
 use crate::mask::*;
-use drawloom_graph::ranges::{Ranges, Sym};
+use drawloom_graph::ranges::{Context, Ranges, Sym, analyse};
 use drawloom_lang::spec::Align;
 
 fn text(r: &Ranges) -> Vec<[String; 4]> {
@@ -65,6 +65,31 @@ fn documents_are_searched() {
             "min(len(j), count(doc[b, ..] <= doc[b, row.last]))",
             "count(doc[b, ..] < doc[b, row.last])",
             "min(len(j), count(doc[b, ..] <= doc[b, row.first]))",
+        ]],
+    );
+}
+
+#[test]
+fn the_document_spec_reads_one_interval() {
+    let text = include_str!("../../../../specs/document.attn");
+    let spec = &drawloom_lang::parse_str("document.attn", text).expect("a spec of this repository")[0];
+    let graph = drawloom_graph::from_spec(spec, &drawloom_lang::bindings(spec)[0]);
+    let fold = drawloom_graph::monoid::classify(&graph, drawloom_graph::ir::FoldId(0)).expect("a softmax");
+    let axis = |name| graph.axis(name).expect("an axis of the spec");
+    let sorted = std::collections::BTreeSet::from(["doc".to_owned()]);
+    let ctx = Context {
+        query: axis("i"),
+        key: axis("j"),
+        align: Align::End,
+        sorted: &sorted,
+    };
+    assert_eq!(
+        self::text(&analyse(&graph, fold.mask, &ctx)),
+        [[
+            "count(doc[b, ..] < doc[b, row.first])",
+            "min(len(j), row.last + 1, count(doc[b, ..] <= doc[b, row.last]))",
+            "count(doc[b, ..] < doc[b, row.last])",
+            "min(len(j), row.first + 1, count(doc[b, ..] <= doc[b, row.first]))",
         ]],
     );
 }
