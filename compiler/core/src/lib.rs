@@ -8,5 +8,8 @@ pub mod lower;
 pub mod passes;
 pub mod program;
 pub mod cost;
+pub mod simulate;
 pub mod search;
+pub mod portfolio;
 pub mod explain;
+pub mod compile;

@@ -24,6 +24,8 @@ mod reduce;
 mod shared;
 mod slots;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use error::EmitError;
 pub use module::{Emitted, Options, PtxVersion, emit};

@@ -1,0 +1,113 @@
+//! `drawloom compile`.
+
+use crate::Failure;
+use crate::input::{Choice, specs};
+use clap::ValueEnum;
+use drawloom_compiler::compile::{CompileError, Compiled, Options, compile as compile_spec, kernel_name};
+use drawloom_compiler::portfolio::portfolio;
+use drawloom_compiler::program::Program;
+use drawloom_compiler::target::SM_80;
+use drawloom_lang::spec::Spec;
+use std::path::PathBuf;
+
+/// Arguments of `drawloom compile`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  drawloom compile specs --out artifacts
+  drawloom compile specs/causal.attn --emit kernel --type bf16 --size d=128")]
+pub struct Args {
+    /// Spec files, or folders of them.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Where artifacts go.
+    #[arg(long, default_value = "artifacts")]
+    out: PathBuf,
+    /// Print this level of the first variant instead of writing artifacts.
+    #[arg(long)]
+    emit: Option<Level>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Assembler to check every kernel with, and to read its registers from.
+    #[arg(long)]
+    ptxas: Option<PathBuf>,
+    /// Instruction sets that every kernel must assemble for, without spills.
+    #[arg(long, value_delimiter = ',', default_value = "sm_80")]
+    assemble_for: Vec<String>,
+}
+
+/// What can be printed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// The spec in canonical form.
+    Spec,
+    /// The graph.
+    Graph,
+    /// Key ranges of a query tile.
+    Ranges,
+    /// The synchronous tile program.
+    Kernel,
+    /// The tile program after all passes.
+    Passes,
+    /// PTX.
+    Ptx,
+}
+
+/// Runs the command.
+pub fn compile(args: &Args) -> Result<(), Failure> {
+    let specs = specs(&args.paths)?;
+    if let Some(level) = args.emit {
+        for spec in &specs {
+            print!("{}", text(spec, level, &args.choice)?);
+        }
+        return Ok(());
+    }
+    std::fs::create_dir_all(&args.out)?;
+    for spec in &specs {
+        let options = Options {
+            bindings: Some(args.choice.bindings(spec)?),
+            ptxas: args.ptxas.clone(),
+            assemble_for: args.assemble_for.clone(),
+        };
+        let compiled = compile_spec(spec, &options)?;
+        write(spec, &compiled, &args.out)?;
+        println!("{}: {} kernels", spec.name, compiled.modules.len());
+    }
+    Ok(())
+}
+
+/// Writes an artifact's two files.
+pub fn write(spec: &Spec, compiled: &Compiled, folder: &std::path::Path) -> Result<(), Failure> {
+    let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(spec));
+    std::fs::write(folder.join(format!("{stem}.json")), &compiled.manifest)?;
+    std::fs::write(folder.join(format!("{stem}.bin")), &compiled.payload)?;
+    Ok(())
+}
+
+fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
+    let binding = &choice.bindings(spec)?[0];
+    let graph = drawloom_graph::from_spec(spec, binding);
+    let operator = drawloom_compiler::lower::operator::recognise(spec, binding, &graph);
+    let operator = operator.map_err(CompileError::from)?;
+    let program = || -> Result<Program, Failure> {
+        let found = portfolio(&operator, &kernel_name(spec, binding), &SM_80).map_err(CompileError::from)?;
+        let first = found.members.into_iter().next();
+        first.map(|m| m.program).ok_or_else(|| Failure::Bug("a portfolio without members".to_owned()))
+    };
+    Ok(match level {
+        Level::Spec => drawloom_lang::canonical(spec),
+        Level::Graph => graph.to_string(),
+        Level::Ranges => format!("{}\n", operator.ranges),
+        Level::Kernel => {
+            program()?.kernels.iter().map(|s| drawloom_kernel::text::print(&s.synchronous.kernel)).collect()
+        }
+        Level::Passes => program()?.kernels.iter().map(|s| drawloom_kernel::text::print(&s.kernel)).collect(),
+        Level::Ptx => {
+            let mut text = String::new();
+            for step in &program()?.kernels {
+                let emitted = drawloom_nvptx::emit(&step.kernel, &drawloom_nvptx::Options::default());
+                text += &emitted.map_err(CompileError::from)?.ptx;
+            }
+            text
+        }
+    })
+}

@@ -1,0 +1,114 @@
+//! `drawloom explain`.
+
+use crate::Failure;
+use crate::input::{Choice, specs};
+use clap::ValueEnum;
+use drawloom_compiler::compile::{CompileError, kernel_name};
+use drawloom_compiler::cost;
+use drawloom_compiler::device::DEVICES;
+use drawloom_compiler::explain::{Explanation, TileWork, VariantReport, kernel_report, loser_reports};
+use drawloom_compiler::lower::operator::recognise;
+use drawloom_compiler::portfolio::{inputs, portfolio};
+use drawloom_compiler::simulate::evaluate;
+use drawloom_compiler::target::SM_80;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Arguments of `drawloom explain`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  drawloom explain specs/streaming.attn --type bf16 --size d=128,i=8192,j=8192
+  drawloom explain specs/causal.attn --device \"RTX 4090\" --format json --budget 100000000")]
+pub struct Args {
+    /// Spec file.
+    path: PathBuf,
+    #[command(flatten)]
+    choice: Choice,
+    /// Device, by a part of its name.
+    #[arg(long, default_value = "H200")]
+    device: String,
+    /// How to print.
+    #[arg(long, default_value = "human")]
+    format: Format,
+    /// Fail with exit code 3 where the chosen variant issues more bytes than this.
+    #[arg(long)]
+    budget: Option<u64>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
+/// Runs the command.
+pub fn explain(args: &Args) -> Result<(), Failure> {
+    let wanted = args.device.to_lowercase();
+    let device = DEVICES.iter().find(|d| d.name.to_lowercase().contains(&wanted)).ok_or_else(|| {
+        let names: Vec<&str> = DEVICES.iter().map(|d| d.name).collect();
+        Failure::Given(format!("no device is called `{}`: {}", args.device, names.join(", ")))
+    })?;
+    for spec in specs(std::slice::from_ref(&args.path))? {
+        let binding = &args.choice.bindings(&spec)?[0];
+        let sizes = args.choice.sizes(&spec, binding);
+        let graph = drawloom_graph::from_spec(&spec, binding);
+        let operator = recognise(&spec, binding, &graph).map_err(CompileError::from)?;
+        let found = portfolio(&operator, &kernel_name(&spec, binding), &SM_80).map_err(CompileError::from)?;
+        let wide: BTreeMap<String, u64> = sizes.iter().map(|(k, &v)| (k.clone(), v.into())).collect();
+        let bound = cost::lower_bound(&spec, binding, &wide).map_err(Failure::Bug)?;
+        let mut variants = Vec::new();
+        for member in &found.members {
+            let schedule = &member.program.schedule;
+            let mut kernels = Vec::new();
+            for (n, step) in member.program.kernels.iter().enumerate() {
+                let (grid, inputs) = inputs(&operator, &member.program, step, &sizes, device);
+                let counts = cost::count(&step.kernel, grid, &inputs).map_err(|e| Failure::Given(e.to_string()))?;
+                let keys = u64::from(sizes[&spec.axes[operator.attend.key.index()].name]);
+                let (d, e) = (operator.head_dim().unwrap_or(0), operator.value_dim().unwrap_or(0));
+                let splits = evaluate(&member.program.splits, &sizes, 1, device).unwrap_or(1).max(1) as u64;
+                let tile = (n == 0).then(|| TileWork {
+                    flops: 2 * u64::from(schedule.block_m) * u64::from(schedule.block_n) * u64::from(d + e),
+                    all: u64::from(grid) * keys.div_ceil(schedule.block_n.into()) / splits,
+                });
+                kernels.push(kernel_report(&step.kernel, &counts, None, bound, tile, device));
+            }
+            variants.push(VariantReport {
+                purpose: member.purpose.name().to_owned(),
+                schedule: schedule.to_string(),
+                chosen: false,
+                kernels,
+            });
+        }
+        let fastest = variants
+            .iter()
+            .enumerate()
+            .filter_map(|(n, v)| v.ns().map(|ns| (n, ns)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((n, _)) = fastest {
+            variants[n].chosen = true;
+        }
+        let types = binding.types.iter().map(|t| format!("{t:?}").to_lowercase());
+        let compiled = spec.axes.iter().zip(&binding.sizes).filter_map(|(a, n)| n.map(|n| format!("{} = {n}", a.name)));
+        let explanation = Explanation {
+            spec: spec.name.clone(),
+            binding: types.chain(compiled).collect::<Vec<_>>().join(", "),
+            target: SM_80.name.to_owned(),
+            device: device.name.to_owned(),
+            sizes: wide.into_iter().collect(),
+            bound_bytes: bound,
+            variants,
+            losers: loser_reports(&found.losers),
+        };
+        match args.format {
+            Format::Human => print!("{}", explanation.text()),
+            Format::Json => {
+                let text = serde_json::to_string_pretty(&explanation).map_err(|e| Failure::Bug(e.to_string()))?;
+                println!("{text}");
+            }
+        }
+        if let Some(budget) = args.budget {
+            explanation.within(budget).map_err(Failure::Differs)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! `drawloom prepare`: finds every `attn!` of a crate by letting cargo check it with the macro in record mode, so that
+//! macros and `cfg`s are seen, and compiles what was recorded.
+
+use crate::Failure;
+use crate::compile::write;
+use drawloom_compiler::compile::{Options, compile};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Arguments of `drawloom prepare`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  drawloom prepare\n  drawloom prepare path/to/crate --check")]
+pub struct Args {
+    /// The crate's folder.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Write nothing; fail with exit code 3 if the folder does not hold just what would be written.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the command.
+pub fn prepare(args: &Args) -> Result<(), Failure> {
+    let recorded = tempfile::tempdir()?;
+    record(&args.folder, recorded.path())?;
+    let out = args.folder.join(".drawloom");
+    let mut wanted = BTreeSet::new();
+    let mut different = Vec::new();
+    for file in files(recorded.path())? {
+        for spec in crate::input::specs(&[file])? {
+            let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(&spec));
+            let compiled = compile(&spec, &Options::default())?;
+            let (manifest, payload) = (out.join(format!("{stem}.json")), out.join(format!("{stem}.bin")));
+            if args.check {
+                let same = std::fs::read_to_string(&manifest).is_ok_and(|text| text == compiled.manifest)
+                    && std::fs::read(&payload).is_ok_and(|bytes| bytes == compiled.payload);
+                if !same {
+                    different.push(format!("{} differs", manifest.display()));
+                }
+            } else {
+                std::fs::create_dir_all(&out)?;
+                write(&spec, &compiled, &out)?;
+                println!("{stem}: {} kernels", compiled.modules.len());
+            }
+            wanted.extend([manifest, payload]);
+        }
+    }
+    for stale in files(&out).unwrap_or_default().into_iter().filter(|f| !wanted.contains(f)) {
+        if args.check {
+            different.push(format!("{} is not used", stale.display()));
+        } else {
+            std::fs::remove_file(stale)?;
+        }
+    }
+    if different.is_empty() { Ok(()) } else { Err(Failure::Differs(different.join("\n"))) }
+}
+
+/// Lets cargo check the crate with `DRAWLOOM_RECORD` set, in a target folder of its own. Cargo does not know that the
+/// macro reads that variable, so the crate's root files are touched to make it run.
+fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
+    let cargo = || {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(folder);
+        command
+    };
+    let metadata = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)
+        .map_err(|_| Failure::Given(format!("{}: {}", folder.display(), String::from_utf8_lossy(&metadata.stderr))))?;
+    let here = folder.canonicalize()?;
+    let own = |package: &&serde_json::Value| {
+        let manifest = package["manifest_path"].as_str().map(Path::new);
+        manifest.and_then(Path::parent).is_some_and(|p| p == here)
+    };
+    let package = metadata["packages"].as_array().and_then(|all| all.iter().find(own));
+    let package = package.ok_or_else(|| Failure::Given(format!("{} holds no package", folder.display())))?;
+    for target in package["targets"].as_array().into_iter().flatten() {
+        if let Some(path) = target["src_path"].as_str() {
+            std::fs::File::options().append(true).open(path)?.set_modified(std::time::SystemTime::now())?;
+        }
+    }
+    let target = Path::new(metadata["target_directory"].as_str().unwrap_or("target")).join("drawloom-prepare");
+    let status = cargo()
+        .args(["check", "--quiet", "--all-targets"])
+        .env("DRAWLOOM_RECORD", into)
+        .env("CARGO_TARGET_DIR", target)
+        .status()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Failure::Given(format!("cargo check failed in {}", folder.display()))),
+    }
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut files: Vec<PathBuf> = folder.read_dir()?.filter_map(|e| Some(e.ok()?.path())).collect();
+    files.retain(|p| p.is_file());
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,215 @@
+//! The pipeline, from a checked spec to an artifact. [`compile`] reads like a table of contents.
+
+use crate::lower::Unsupported;
+use crate::lower::operator::recognise;
+use crate::portfolio::{Member, portfolio};
+use crate::program::{Program, program};
+use crate::schedule::Schedule;
+use crate::search::SearchError;
+use crate::target::SM_80;
+use drawloom_kernel::ir::Kernel;
+use drawloom_lang::artifact::{ArtifactError, Code, pack};
+use drawloom_lang::manifest::{Formula, Instance, Launch, Provenance, Report, Requires, Variant};
+use drawloom_lang::spec::{Binding, Spec};
+use drawloom_nvptx::EmitError;
+use drawloom_nvptx::ptxas::{PtxasError, assemble};
+use rayon::prelude::*;
+use std::path::PathBuf;
+
+/// What to compile, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only these bindings; `None`: all of the spec's.
+    pub bindings: Option<Vec<Binding>>,
+    /// Assembler to check every kernel with, and to read its registers from.
+    pub ptxas: Option<PathBuf>,
+    /// Instruction sets that every kernel must assemble for, without spills; the first one's registers are reported.
+    pub assemble_for: Vec<String>,
+}
+
+/// A compiled spec.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The manifest's text.
+    pub manifest: String,
+    /// The payload's bytes.
+    pub payload: Vec<u8>,
+    /// PTX of each module, in payload order, with a name for people.
+    pub modules: Vec<(String, String)>,
+}
+
+/// Why a spec was not compiled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The operator has no kernel form yet.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// No schedule fits, or a pinned one does not.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// A kernel that this compiler built breaks a rule of its level: a bug. The text shows where.
+    #[error("bug: the kernel {kernel} does not verify\n{listing}")]
+    Invalid {
+        /// Kernel.
+        kernel: String,
+        /// The errors, and the kernel's text.
+        listing: String,
+    },
+    /// LLVM could not emit a kernel.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The assembler refused a kernel, or changed it.
+    #[error("{kernel} for {target}: {source}")]
+    Assemble {
+        /// Kernel.
+        kernel: String,
+        /// Instruction set.
+        target: String,
+        /// What ptxas said.
+        source: PtxasError,
+    },
+    /// A kernel keeps registers in memory.
+    #[error("{kernel} for {target}: {given} bytes of registers are spilled, and none may be")]
+    Spills {
+        /// Kernel.
+        kernel: String,
+        /// Instruction set.
+        target: String,
+        /// Bytes stored to local memory.
+        given: u32,
+    },
+    /// The parts do not make an artifact.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+}
+
+/// Compiles a spec for every binding, bindings in parallel.
+///
+/// # Errors
+/// See [`CompileError`]; the first one in the order of the bindings.
+pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError> {
+    let bindings = options.bindings.clone().unwrap_or_else(|| drawloom_lang::bindings(spec));
+    let compiled: Vec<(Binding, Vec<Emitted>)> = bindings
+        .into_par_iter()
+        .map(|binding| instance(spec, &binding, options).map(|variants| (binding, variants)))
+        .collect::<Result<_, _>>()?;
+    let mut code = Vec::new();
+    let mut modules = Vec::new();
+    let mut instances = Vec::new();
+    for (binding, emitted) in compiled {
+        let mut variants = Vec::new();
+        for variant in emitted {
+            let first = code.len();
+            for (name, ptx) in variant.modules {
+                code.push(Code { target: SM_80.name.to_owned(), form: "ptx".to_owned(), bytes: ptx.clone().into_bytes() });
+                modules.push((name, ptx));
+            }
+            variants.push(manifest_variant(&variant.member, first, variant.registers));
+        }
+        instances.push(Instance { binding, variants });
+    }
+    let provenance = Provenance {
+        compiler: env!("CARGO_PKG_VERSION").to_owned(),
+        llvm: drawloom_nvptx::llvm_version(),
+        ptxas: None,
+    };
+    let (canonical, key) = (drawloom_lang::canonical(spec), drawloom_lang::key(spec));
+    let (manifest, payload) = pack(&spec.name, &canonical, &key, provenance, &code, instances)?;
+    Ok(Compiled { manifest, payload, modules })
+}
+
+/// A variant's PTX.
+struct Emitted {
+    member: Member,
+    modules: Vec<(String, String)>,
+    registers: Option<u32>,
+}
+
+/// One binding: graph, operator, portfolio, and each kernel verified, emitted and, if asked, assembled.
+fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<Vec<Emitted>, CompileError> {
+    let graph = drawloom_graph::from_spec(spec, binding);
+    let operator = recognise(spec, binding, &graph)?;
+    let found = portfolio(&operator, &kernel_name(spec, binding), &SM_80)?;
+    let mut emitted = Vec::new();
+    for member in found.members {
+        let mut modules = Vec::new();
+        let mut registers = None;
+        for step in &member.program.kernels {
+            let (ptx, used) = emit(&step.kernel, options)?;
+            registers = registers.max(used);
+            modules.push((step.kernel.name.clone(), ptx));
+        }
+        emitted.push(Emitted { member, modules, registers });
+    }
+    Ok(emitted)
+}
+
+/// Verifies and emits one kernel; assembles it for each target asked for, and returns its registers on the first.
+fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), CompileError> {
+    let errors = drawloom_kernel::verify::verify(kernel);
+    if !errors.is_empty() {
+        let listing = drawloom_kernel::verify::render(kernel, &errors);
+        return Err(CompileError::Invalid { kernel: kernel.name.clone(), listing });
+    }
+    let ptx = drawloom_nvptx::emit(kernel, &drawloom_nvptx::Options::default())?.ptx;
+    let mut registers = None;
+    if let Some(ptxas) = &options.ptxas {
+        for target in &options.assemble_for {
+            let (kernel, target) = (kernel.name.clone(), target.clone());
+            match assemble(&ptx, &target, ptxas) {
+                Ok(report) if report.spill_store_bytes > 0 => {
+                    return Err(CompileError::Spills { kernel, target, given: report.spill_store_bytes });
+                }
+                Ok(report) => registers = registers.or(Some(report.registers)),
+                Err(source) => return Err(CompileError::Assemble { kernel, target, source }),
+            }
+        }
+    }
+    Ok((ptx, registers))
+}
+
+/// A symbol that names the spec and its binding.
+pub fn kernel_name(spec: &Spec, binding: &Binding) -> String {
+    let types = binding.types.iter().map(|t| format!("_{t:?}").to_lowercase());
+    let sizes = spec.axes.iter().zip(&binding.sizes).filter_map(|(axis, size)| size.map(|n| format!("_{}{n}", axis.name)));
+    types.chain(sizes).fold(spec.name.clone(), |name, part| name + &part)
+}
+
+fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>) -> Variant {
+    let program = &member.program;
+    let launches: Vec<Launch> = program
+        .kernels
+        .iter()
+        .enumerate()
+        .map(|(n, step)| Launch {
+            module: first_module + n,
+            kernel: step.kernel.name.clone(),
+            grid: step.grid.clone(),
+            threads: step.kernel.warps() * 32,
+            shared: step.kernel.shared_bytes(),
+            args: step.args.clone(),
+        })
+        .collect();
+    let shared = launches.iter().map(|l| l.shared).max().unwrap_or(0);
+    Variant {
+        name: program.schedule.to_string(),
+        target: SM_80.name.to_owned(),
+        requires: Requires { align: program.schedule.access, shared, when: Formula::Const(1) },
+        splits: program.splits.clone(),
+        workspace: program.workspace.clone(),
+        launches,
+        time: member.time.clone(),
+        report: Report { shared, registers, ..member.report.clone() },
+    }
+}
+
+/// The program of one binding under a given schedule, for tools and tests.
+///
+/// # Errors
+/// [`CompileError::Unsupported`].
+pub fn program_for(spec: &Spec, binding: &Binding, schedule: &Schedule) -> Result<Program, CompileError> {
+    let graph = drawloom_graph::from_spec(spec, binding);
+    let operator = recognise(spec, binding, &graph)?;
+    Ok(program(&operator, schedule, &kernel_name(spec, binding), SM_80.name)?)
+}

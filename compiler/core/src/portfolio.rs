@@ -1,0 +1,215 @@
+//! The portfolio of an operator: what the search chose, as programs, with their time as formulas for the selector.
+//!
+//! This is the only place where the search, which knows schedules, meets lowering, which knows kernels.
+
+use crate::cost::{self, Closed, Inputs, Table, bound_formula, lower_bound, time_formula};
+use crate::device::{Device, H200};
+use crate::lower::Meaning;
+use crate::lower::operator::Operator;
+use crate::program::{Program, Step, program};
+use crate::schedule::{Keys, Schedule};
+use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, search};
+use crate::simulate::evaluate;
+use crate::target::Target;
+use drawloom_graph::ir::{Op as GOp, Val as GVal};
+use drawloom_kernel::ir::Kernel;
+use drawloom_lang::manifest::{Formula, Report};
+use drawloom_lang::spec::{AxisId, AxisRole, AxisSize};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+/// A member of the portfolio, ready to be emitted.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it is there for.
+    pub purpose: Purpose,
+    /// Its program.
+    pub program: Program,
+    /// Predicted time in nanoseconds.
+    pub time: Formula,
+    /// Static facts; registers are not known yet.
+    pub report: Report,
+}
+
+/// The portfolio and what lost.
+#[derive(Clone, Debug)]
+pub struct Portfolio {
+    /// Members; the first is for many queries.
+    pub members: Vec<Member>,
+    /// What was considered and not taken.
+    pub losers: Vec<Loser>,
+}
+
+/// Searches schedules for an operator. Kernels are called `name` and a number.
+///
+/// # Errors
+/// [`SearchError`] where nothing fits, with numbers.
+pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<Portfolio, SearchError> {
+    let problem = Problem {
+        target,
+        element_bytes: op.dtype(op.spec.inputs[op.q.index()].ty).bytes(),
+        head_dim: op.head_dim().unwrap_or(0),
+        value_dim: op.value_dim().unwrap_or(0),
+        grouped: op.group().is_some(),
+        score_operations: operations(op),
+        pins: &op.spec.tile,
+    };
+    // Each schedule is lowered once; the counts and the final programs share it.
+    let programs: RefCell<HashMap<Schedule, Program>> = RefCell::default();
+    let lower = |schedule: &Schedule| -> Result<Kernel, String> {
+        let number = programs.borrow().len();
+        let program = program(op, schedule, &format!("{name}_v{number}"), target.name).map_err(|e| e.to_string())?;
+        let kernel = program.kernels[0].kernel.clone();
+        programs.borrow_mut().insert(*schedule, program);
+        Ok(kernel)
+    };
+    let launch = |schedule: &Schedule, _: &Kernel, case: &Case| {
+        let programs = programs.borrow();
+        let program = &programs[schedule];
+        inputs(op, program, &program.kernels[0], &sizes(op, case), case.device)
+    };
+    let found = search(&problem, &Lowering { kernel: &lower, launch: &launch })?;
+    let members = found.portfolio.iter().map(|chosen| member(op, &programs.borrow()[&chosen.schedule], chosen)).collect();
+    Ok(Portfolio { members, losers: found.losers })
+}
+
+/// Elementwise operations of the score and the mask.
+fn operations(op: &Operator) -> u32 {
+    fn count(op: &Operator, v: GVal, seen: &mut Vec<GVal>) -> u32 {
+        if seen.contains(&v) || v == op.dot {
+            return 0;
+        }
+        seen.push(v);
+        let node = &op.graph.nodes[v.index()];
+        let own = match node.op {
+            GOp::Unary(..) | GOp::Binary(..) | GOp::Select(..) if node.axes.len() > 1 => 1,
+            _ => 0,
+        };
+        own + crate::lower::expr::operands(&node.op).into_iter().map(|o| count(op, o, seen)).sum::<u32>()
+    }
+    count(op, op.factored_score().1, &mut Vec::new())
+}
+
+/// The sizes of all axes in a case.
+pub fn sizes(op: &Operator, case: &Case) -> BTreeMap<String, u32> {
+    let mut sizes = BTreeMap::new();
+    let heads = match op.group() {
+        Some((_, h)) => Some(h),
+        None => op.outer().last().copied().filter(|_| op.outer().len() > 1),
+    };
+    for (n, axis) in op.spec.axes.iter().enumerate() {
+        let id = AxisId(n as u32);
+        let size = op.size(id).unwrap_or(match (axis.role, &axis.size) {
+            (AxisRole::Query(_), _) => case.queries,
+            (AxisRole::Key, _) => case.keys,
+            (AxisRole::Plain, AxisSize::Grouped { ratios, .. }) => {
+                let ratio = ratios.iter().copied().filter(|r| case.heads % r == 0).max().unwrap_or(1);
+                case.heads / ratio
+            }
+            (AxisRole::Plain, _) if Some(id) == heads => case.heads,
+            (AxisRole::Plain, _) => case.batch,
+        });
+        sizes.insert(axis.name.clone(), size);
+    }
+    sizes
+}
+
+/// The grid and what decides a kernel's counts: sizes, splits, and index tables. Sorted tables are cut into eight equal
+/// documents; scalars that a mask reads are taken as 1024.
+pub fn inputs(
+    op: &Operator,
+    program: &Program,
+    step: &Step,
+    sizes: &BTreeMap<String, u32>,
+    device: &Device,
+) -> (u32, Inputs) {
+    let splits = evaluate(&program.splits, sizes, 1, device).unwrap_or(1).clamp(1, 4096) as u32;
+    let grid = evaluate(&step.grid, sizes, splits, device).unwrap_or(0) as u32;
+    let mut inputs = Inputs::default();
+    for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
+        match meaning {
+            Meaning::Size(axis) => {
+                inputs.scalars.insert(param.name.clone(), sizes.get(axis).map_or(0, |&n| n.into()));
+            }
+            Meaning::Splits => {
+                inputs.scalars.insert(param.name.clone(), splits.into());
+            }
+            Meaning::Scalar(_) => {
+                inputs.scalars.insert(param.name.clone(), 1024);
+            }
+            Meaning::Tensor(name) => {
+                if let Some(input) = op.spec.inputs.iter().find(|i| i.name == *name && i.sorted) {
+                    let extents: Vec<u32> =
+                        input.axes.iter().map(|a| sizes[&op.spec.axes[a.index()].name]).collect();
+                    let last = extents.last().copied().unwrap_or(1).max(1);
+                    let all: u32 = extents.iter().product();
+                    let data = (0..all).map(|n| ((n % last) / last.div_ceil(8)) as i32).collect();
+                    inputs.tables.insert(param.name.clone(), Table { extents, data });
+                }
+            }
+            Meaning::Partial { .. } => {}
+        }
+    }
+    (grid, inputs)
+}
+
+fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
+    let prediction = &chosen.predictions[chosen.predictions.len() - 1];
+    let at = sizes(op, &prediction.case);
+    let device = prediction.case.device;
+    let mut time: Option<Formula> = None;
+    let mut issued = 0;
+    for (n, step) in program.kernels.iter().enumerate() {
+        let (grid, inputs) = inputs(op, program, step, &at, device);
+        let Ok(counts) = cost::count(&step.kernel, grid, &inputs) else { continue };
+        issued += counts.total.global_bytes();
+        let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
+        let closed = closed(op, program, step, n == 0, &at, device);
+        let own = time_formula(&footprint, &counts, &closed, &H200);
+        time = Some(match time {
+            None => own,
+            Some(sum) => Formula::Add(Box::new(sum), Box::new(own)),
+        });
+    }
+    let wide: BTreeMap<String, u64> = at.iter().map(|(k, &v)| (k.clone(), v.into())).collect();
+    Member {
+        purpose: chosen.purpose,
+        program: program.clone(),
+        time: time.unwrap_or(Formula::Const(i64::MAX / 4)),
+        report: Report {
+            schedule: program.kernels.iter().map(|_| program.schedule.to_string()).collect(),
+            registers: None,
+            shared: chosen.footprint.shared,
+            issued_bytes: issued,
+            bound_bytes: lower_bound(op.spec, op.binding, &wide).unwrap_or(0),
+            at: at.into_iter().collect(),
+            limit: prediction.limit.name().to_owned(),
+        },
+    }
+}
+
+/// The closed form's ingredients for one kernel of a program.
+fn closed(op: &Operator, program: &Program, step: &Step, main: bool, at: &BTreeMap<String, u32>, device: &Device) -> Closed {
+    let schedule = &program.schedule;
+    let key = op.attend.key;
+    let keys = match op.size(key) {
+        Some(n) => Formula::Const(n.into()),
+        None => Formula::Size(op.spec.axes[key.index()].name.clone()),
+    };
+    let workspace = program.workspace.iter().cloned().reduce(|a, b| Formula::Add(Box::new(a), Box::new(b)));
+    let (tiles, bytes) = if main {
+        let tiles = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(schedule.block_n.into())));
+        let tiles = match schedule.keys {
+            Keys::All => tiles,
+            Keys::Split => Formula::CeilDiv(Box::new(tiles), Box::new(Formula::Splits)),
+        };
+        (tiles, bound_formula(op.spec, op.binding))
+    } else {
+        (Formula::Const(1), workspace.unwrap_or(Formula::Const(0)))
+    };
+    let splits = evaluate(&program.splits, at, 1, device).unwrap_or(1).clamp(1, 4096) as u32;
+    let tiles_counted = evaluate(&tiles, at, splits, device).unwrap_or(1).max(1) as u64;
+    let (d, e) = (op.head_dim().unwrap_or(0), op.value_dim().unwrap_or(0));
+    let flops = 2 * u64::from(schedule.block_m) * u64::from(schedule.block_n) * u64::from(d + e);
+    Closed { grid: step.grid.clone(), tiles, bytes, tiles_counted, flops_per_tile: if main { flops } else { 0 } }
+}
