@@ -6,7 +6,13 @@ use super::{Diagnostic, Span, closest, list};
 
 /// A token stands where the grammar wants another one. The message names what may stand there and what was found.
 pub fn unexpected(span: Span, expected: &str, found: &str) -> Diagnostic {
-    Diagnostic::new("A0101", span, format!("expected {expected}, found {found}"))
+    let diagnostic = Diagnostic::new("A0101", span, format!("expected {expected}, found {found}"));
+    match found {
+        "`and`" => diagnostic.help("write `&&`"),
+        "`or`" => diagnostic.help("write `||`"),
+        "`not`" => diagnostic.help("write `!`"),
+        _ => diagnostic,
+    }
 }
 
 /// A character or literal that the language does not use. Specs are made of names, decimal numbers and the marks of
