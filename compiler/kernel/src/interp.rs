@@ -140,6 +140,8 @@ pub enum FaultKind {
     Assert,
     /// Division by a number that is not positive, or a conversion that does not fit.
     Arithmetic,
+    /// The warps of a warpgroup do not issue the same asynchronous products on the same shared memory.
+    Warpgroup,
     /// A warp ends while its asynchronous work goes on.
     Unfinished,
     /// The run takes more steps than [`Options::max_steps`].

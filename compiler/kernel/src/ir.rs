@@ -586,7 +586,8 @@ pub enum Op {
         b: Operand,
     },
     /// The same by `wgmma`, issued by the four warps of a warpgroup together; the result is in flight. Operands in
-    /// shared memory are read by the asynchronous proxy.
+    /// shared memory are read by the asynchronous proxy. The four warps name the same window as right operand; of a left
+    /// operand in shared memory each names its own rows, warp `w` of the group those that begin `w * rows` further on.
     MmaAsync {
         /// Accumulator (may itself be in flight), or `None` for zero.
         acc: Option<Val>,
@@ -745,7 +746,8 @@ pub enum Effect {
         /// Parity.
         parity: Val,
     },
-    /// Makes this warp's writes to shared memory visible to the asynchronous proxy (`fence.proxy.async`).
+    /// Makes this warp's writes to shared memory visible to the asynchronous proxy (`fence.proxy.async`), those of its
+    /// `cp.async` copies that it has waited for included.
     FenceProxyAsync,
     /// Orders register accesses before asynchronous products (`wgmma.fence`).
     MmaFence,

@@ -20,7 +20,7 @@
 //! - A carried value and its initial and next values have one type; so have the values of a conditional.
 //! - A fragment in flight is used only as an accumulator of an asynchronous product and by its wait.
 //! - Types are valid: `mma` fragments have 1 or a multiple of 16 rows, and 1, 4 (quad partials) or a multiple of 8
-//!   columns; uniform ones are 1 x 1; runs of lanes are 1, 2, 4 or 8.
+//!   columns; uniform ones are 1 x 1; runs of lanes are 1, 2, 4 or 8; none has more than 65536 elements.
 //!
 //! Operations
 //! - Operands broadcast to the result (each dimension equal or 1); fragments that are spread over lanes are spread in the

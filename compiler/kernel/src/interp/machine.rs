@@ -49,6 +49,21 @@ pub(super) struct Products {
     pub(super) fenced: Option<u64>,
     /// The statement of the last one.
     pub(super) stmt: u32,
+    /// A hash of what they are, the same in all warps of a warpgroup.
+    digest: u64,
+}
+
+impl Products {
+    /// Takes note of a product: its statement, and where a shared operand lies, with its first row.
+    pub(super) fn note(&mut self, stmt: u32, operand: Option<(Window, i64)>) {
+        let mut mix = |x: u64| self.digest = (self.digest ^ x).wrapping_mul(0x0000_0100_0000_01b3);
+        mix(u64::from(stmt));
+        if let Some((w, row)) = operand {
+            [u64::from(w.buf.0), w.slot as u64, row as u64, w.col as u64]
+                .into_iter()
+                .for_each(mix);
+        }
+    }
 }
 
 /// A warp.
@@ -423,17 +438,18 @@ impl<'k> Cta<'k> {
         self.warpgroups_agree()
     }
 
-    /// Checks that the warps of each warpgroup issued the same number of asynchronous products.
+    /// Checks that the warps of each warpgroup issued the same asynchronous products: the hardware has one descriptor of
+    /// an operand in shared memory for all four, and gives each warp its sixteen rows of the left one.
     fn warpgroups_agree(&self) -> Result<(), Fault> {
         for (g, group) in self.warps.chunks(4).enumerate() {
-            if let Some(odd) = group.iter().position(|x| x.products.issued != group[0].products.issued) {
+            if let Some(odd) = group.iter().position(|x| x.products.digest != group[0].products.digest) {
                 let message = format!(
-                    "issued {} asynchronous products, the first warp of its warpgroup {}",
+                    "its {} asynchronous products are not those of the first warp of its warpgroup, which issued {}",
                     group[odd].products.issued, group[0].products.issued
                 );
                 let stmt = group.iter().map(|x| x.products.stmt).max();
                 let t = Trouble {
-                    kind: FaultKind::InFlight,
+                    kind: FaultKind::Warpgroup,
                     message,
                     other: None,
                     at: None,

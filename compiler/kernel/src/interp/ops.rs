@@ -225,6 +225,17 @@ impl Cta<'_> {
         warp.products.issued += 1;
         warp.products.stmt = stmt;
         let number = warp.products.issued;
+        // Each warp of the group has its own rows of the left operand, and all of the right one.
+        let in_group = i64::from(ty.rows) * (self.warps[w].in_role % 4) as i64;
+        for (operand, own) in [(a, in_group), (b, 0)] {
+            let window = match operand {
+                Operand::Reg(_) => None,
+                Operand::Shared(view) | Operand::SharedT(view) => Some(self.window(w, view)?),
+            };
+            self.warps[w]
+                .products
+                .note(stmt, window.map(|x| (x, x.row as i64 - own)));
+        }
         let value = self.product(launch, w, start, ty, a, b, Some(number), stmt)?;
         self.warps[w].regs[dst.index()] = Reg::InFlight(Rc::new(value), number);
         Ok(())
