@@ -157,7 +157,7 @@ fn output_doc(value: OutputValue) -> &'static str {
 
 /// The arguments' struct.
 fn args(spec: &Spec, krate: &TokenStream) -> TokenStream {
-    let generics = Generics::of(spec).declared();
+    let generics = Generics::of(spec).named();
     let inputs = spec.inputs.iter().map(|input| {
         let (name, ty) = (ident(&input.name), element(spec, input.ty, krate));
         let rank = Literal::usize_unsuffixed(input.axes.len());
@@ -222,6 +222,11 @@ fn max(spec: &Spec) -> TokenStream {
 fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
     let generics = Generics::of(spec);
     let (declared, named) = (generics.declared(), generics.named());
+    // A type that has all parameters, none among them.
+    let tuple = match generics.names.as_slice() {
+        [] => quote!(()),
+        names => quote!((#(#names,)*)),
+    };
     let dtypes = generics
         .names
         .iter()
@@ -245,9 +250,9 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
     let stream = quote!(&::std::sync::Arc<#krate::cudarc::driver::CudaStream>);
     quote! {
         /// The operator, loaded in a context.
-        pub struct Operator<#declared> {
+        pub struct Operator<#named> {
             loaded: #krate::Loaded,
-            types: ::core::marker::PhantomData<fn() -> (#named,)>,
+            types: ::core::marker::PhantomData<fn() -> #tuple>,
         }
 
         /// Loads the kernels: errors of the device and of its compiler show here, with the compiler's log.

@@ -1,0 +1,14 @@
+mod inside {
+    drawloom::attn! {
+        attention causal {
+            axis b, i: query(end), j: key, d = 64;
+            input q: f16[b, i, d], k: f16[b, j, d], v: f16[b, j, d];
+            attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+            output o: f16[b, i, d];
+        }
+    }
+}
+
+fn main() {
+    let _ = inside::causal::Max { b: 1, i: 2, j: 3 };
+}

@@ -1,0 +1,3 @@
+drawloom::attn!(file = "specs/nowhere.attn");
+
+fn main() {}
