@@ -2,4 +2,5 @@
 
 mod filetests;
 mod launch;
+mod mutants;
 mod properties;
