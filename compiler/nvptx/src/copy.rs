@@ -21,7 +21,7 @@ use crate::math;
 
 /// How a tile is cut into accesses.
 #[derive(Clone, Copy)]
-struct Cut {
+pub(crate) struct Cut {
     /// Bytes per access.
     bytes: u32,
     /// Accesses per row.
@@ -38,15 +38,15 @@ struct Cut {
 
 /// One access of a thread.
 #[derive(Clone, Copy)]
-struct Place<'c> {
+pub(crate) struct Place<'c> {
     /// Where the first access of this phase of the period goes in shared memory.
     start: Ptr<'c>,
-    shared: Ptr<'c>,
-    global: Ptr<'c>,
+    pub shared: Ptr<'c>,
+    pub global: Ptr<'c>,
     /// Whether the thread has this access at all. `None`: yes.
-    mine: Option<Int<'c>>,
+    pub mine: Option<Int<'c>>,
     /// Whether its row exists.
-    exists: Int<'c>,
+    pub exists: Int<'c>,
 }
 
 /// Greatest common divisor.
@@ -72,7 +72,7 @@ impl<'c> Emitter<'c, '_> {
         )
     }
     /// How a tile is cut.
-    fn cut(&self, tile: &GlobalTile, view: &SharedView, bytes: u32) -> Result<Cut> {
+    pub fn cut(&self, tile: &GlobalTile, view: &SharedView, bytes: u32) -> Result<Cut> {
         let dtype = self.tensor(tile.tensor)?.2;
         let Some(buffer) = self.kernel.buffers.get(view.buf.index()) else {
             return malformed(format!("{} is not declared", view.buf));
@@ -105,10 +105,13 @@ impl<'c> Emitter<'c, '_> {
         })
     }
     /// The accesses of this thread.
-    fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView) -> Result<Vec<Place<'c>>> {
+    pub fn accesses(&mut self, cut: Cut, tile: &GlobalTile, view: &SharedView) -> Result<Vec<Place<'c>>> {
         let base = self.view_base(view)?;
         let first_row = asm::opaque(&self.b, self.int(tile.first_row)?);
+        // A row exists if its number, taken as unsigned, is below a limit that is not negative.
         let limit = self.int(tile.row_limit)?;
+        let none = self.b.icmp(IntPredicate::SLT, limit, self.b.c32(0));
+        let limit = self.b.select_int(none, self.b.c32(0), limit);
         let first_byte = view.col * self.kernel.buffers[view.buf.index()].dtype.bytes();
         let down = self.row_stride(tile, cut.rows)?;
         let mut places: Vec<Place<'c>> = Vec::new();
@@ -195,7 +198,8 @@ impl<'c> Emitter<'c, '_> {
         let wide = self.b.i64();
         let size = self.b.c64(i64::from(dtype.bytes()));
         let mut tile_part = self.b.c64(i64::from(tile.col * dtype.bytes()));
-        let mut thread_part = self.in_prelude(|e| e.b.zext(e.b.mul(chunk, e.b.c32(i64::from(bytes))), wide));
+        let in_row = self.in_prelude(|e| e.b.zext(e.b.mul(chunk, e.b.c32(i64::from(bytes))), wide));
+        let mut row_part = self.b.c64(0);
         for (index, stride) in tile.at.iter().zip(&strides) {
             let stride = self.in_prelude(|e| e.b.mul(*stride, size));
             let at = match index {
@@ -211,9 +215,11 @@ impl<'c> Emitter<'c, '_> {
                     self.b.add(rem, self.int(*base)?)
                 }
             };
-            thread_part = self.b.add(thread_part, self.b.mul(self.b.sext(at, wide), stride));
+            row_part = self.b.add(row_part, self.b.mul(self.b.sext(at, wide), stride));
         }
-        Ok(self.b.offset(self.b.offset(base, tile_part), thread_part))
+        // What does not change with the row comes first: in a loop over tiles it is computed once.
+        let column = self.b.offset(self.b.offset(base, tile_part), in_row);
+        Ok(self.b.offset(column, row_part))
     }
     /// Emits a copy to shared memory.
     pub fn copy(&mut self, kind: CopyKind, src: &GlobalTile, dst: &SharedView) -> Result<()> {
