@@ -4,7 +4,7 @@
 //! because the latter's spans mean nothing for text that is parsed inside of a macro. A test holds the two together.
 
 use crate::diag::{Sink, Span, limits, syntax};
-use crate::token::{Kind, Token, Tokens, mark, matched};
+use crate::token::{Kind, MAX_TOKENS, Token, Tokens, mark, matched};
 
 /// The longest file, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -12,7 +12,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// Cuts a text into tokens; `None`, with the errors in `sink`, where it has none that a parser could use.
 pub fn lex(text: &str, sink: &mut Sink) -> Option<Tokens> {
     if text.len() > MAX_BYTES {
-        sink.report(limits::too_long(Span::new(0, 1), MAX_BYTES, "bytes", text.len()));
+        sink.report(limits::too_long(Span::new(0, 1), MAX_BYTES, "bytes"));
         return None;
     }
     let mut lexer = Lexer {
@@ -20,13 +20,13 @@ pub fn lex(text: &str, sink: &mut Sink) -> Option<Tokens> {
         at: 0,
         tokens: Vec::new(),
     };
-    while lexer.at < text.len() {
+    while lexer.at < text.len() && lexer.tokens.len() <= MAX_TOKENS {
         if let Err(unterminated) = lexer.token() {
             sink.report(unterminated);
             return None;
         }
     }
-    let end = lexer.span(text.len());
+    let end = lexer.span(lexer.at);
     matched(lexer.tokens, end, sink)
 }
 

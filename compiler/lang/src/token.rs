@@ -97,7 +97,7 @@ pub fn closing(open: char) -> char {
 /// `None`, with the errors in `sink`, if they do not match, are nested too deep, or are too many tokens.
 pub fn matched(mut tokens: Vec<Token>, end: Span, sink: &mut Sink) -> Option<Tokens> {
     if tokens.len() > MAX_TOKENS {
-        sink.report(limits::too_long(end, MAX_TOKENS, "tokens", tokens.len()));
+        sink.report(limits::too_long(end, MAX_TOKENS, "tokens"));
         return None;
     }
     tokens.push(Token {

@@ -26,8 +26,8 @@ pub fn too_many(span: Span, what: &str, limit: usize, found: usize) -> Diagnosti
 }
 
 /// A file longer than any spec.
-pub fn too_long(span: Span, limit: usize, unit: &str, found: usize) -> Diagnostic {
-    Diagnostic::new("A0504", span, format!("expected at most {limit} {unit}, found {found}"))
+pub fn too_long(span: Span, limit: usize, unit: &str) -> Diagnostic {
+    Diagnostic::new("A0504", span, format!("expected at most {limit} {unit}, found more"))
 }
 
 /// The expressions of a spec are within the limits as written, but not after its named patterns have been expanded into
