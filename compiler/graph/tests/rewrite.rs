@@ -347,7 +347,7 @@ fn program(steps: &[(u8, u16, u16)]) -> Graph {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn simplifying_keeps_random_programs(steps in prop::collection::vec(any::<(u8, u16, u16)>(), 1..24), t in 0usize..4) {
