@@ -5,6 +5,7 @@
 //! into key ranges ([`ranges`]). No tile, no memory, no target is known here.
 
 pub mod build;
+mod differentiate;
 mod from_spec;
 pub mod infer;
 pub mod interp;
@@ -15,6 +16,7 @@ pub mod rewrite;
 pub mod text;
 pub mod verify;
 
+pub use differentiate::{Refused, differentiate};
 pub use from_spec::from_spec;
 pub use ir::Graph;
 pub use verify::verify;

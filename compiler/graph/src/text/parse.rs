@@ -5,7 +5,7 @@ use super::{BINARY, Error, REDUCE, UNARY, op_of};
 use crate::build::{Builder, CompDef, FoldDef};
 use crate::ir::{Axis, Binary, Direction, FoldId, Graph, Mode, Op, Side, Size, Ty, Unary, Val};
 use crate::verify::Place;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A graph, and where its parts stand in the text.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,6 +50,7 @@ pub fn parse(text: &str) -> Result<Parsed, Error> {
         b: Builder::new(""),
         lines: Lines::default(),
         names: BTreeMap::new(),
+        closed: BTreeSet::new(),
         folds: Vec::new(),
         open: Vec::new(),
     };
@@ -92,6 +93,8 @@ struct Parser {
     b: Builder,
     lines: Lines,
     names: BTreeMap<String, Val>,
+    /// Names given within closed folds: they may be given anew.
+    closed: BTreeSet<String>,
     folds: Vec<String>,
     open: Vec<FoldId>,
 }
@@ -268,7 +271,7 @@ impl Parser {
     /// `name = expr` or `name: type[axes] = expr`.
     fn value_item(&mut self) -> Result<()> {
         let name = self.ident("a name")?;
-        if self.names.contains_key(&name) {
+        if self.names.contains_key(&name) && !self.closed.remove(&name) {
             return self.fail(format!("a second value `{name}`"));
         }
         let mut said = None;
@@ -324,7 +327,9 @@ impl Parser {
         let mut comps = Vec::new();
         while self.word("state") {
             let name = self.ident("a name")?;
-            let axes = self.axes("[", "]")?;
+            // The axes of a state are a set; the graph has them in its own order.
+            let mut axes = self.axes("[", "]")?;
+            axes.sort_unstable();
             self.mark("=")?;
             let init = self.expr()?;
             self.mark(",")?;
@@ -344,6 +349,7 @@ impl Parser {
         self.lines.folds.push(line);
         self.open.push(id);
         let mut combines = vec![None; names.len()];
+        let outside: BTreeSet<String> = self.names.keys().cloned().collect();
         while !self.eat("}") {
             let second = self.tokens.get(self.at + 1).map(|t| &t.0);
             if !matches!(second, Some(Token::Ident(_))) || !self.word("combine") {
@@ -359,6 +365,7 @@ impl Parser {
             self.newline()?;
         }
         self.open.pop();
+        self.closed.extend(self.names.keys().filter(|n| !outside.contains(*n)).cloned());
         let missing = combines.iter().position(Option::is_none);
         if let Some(n) = missing {
             return self.fail(format!("component `{}` is not combined", names[n]));
