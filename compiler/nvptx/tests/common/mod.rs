@@ -327,10 +327,11 @@ pub fn flash(f: Flash) -> Kernel {
         }
         let partial = k.def(quad, Op::Reduce(ReduceOp::Max, s));
         let tile_max = k.def(column, Op::Reduce(ReduceOp::Max, partial));
-        let new_max = k.map(column, MapOp::Max, &[max, tile_max]);
-        let base = k.map(column, MapOp::Mul, &[new_max, scale]);
-        let minus = k.map(column, MapOp::Neg, &[base]);
-        let old = k.map(column, MapOp::Fma, &[max, scale, minus]);
+        // The running maximum is kept scaled: one value per row instead of two lives through the exponentials.
+        let scaled_max = k.map(column, MapOp::Mul, &[tile_max, scale]);
+        let new_max = k.map(column, MapOp::Max, &[max, scaled_max]);
+        let minus = k.map(column, MapOp::Neg, &[new_max]);
+        let old = k.map(column, MapOp::Add, &[max, minus]);
         let factor = k.map(column, MapOp::Exp2, &[old]);
         let x = k.map(ss, MapOp::Fma, &[s, scale, minus]);
         let p = k.map(ss, MapOp::Exp2, &[x]);
@@ -363,7 +364,7 @@ pub fn flash(f: Flash) -> Kernel {
     let row = k.map(mma(Dtype::I32, rows, 1), MapOp::Add, &[r, first]);
     let inside = k.map(mma(Dtype::Bool, rows, 1), MapOp::Lt, &[row, nq]);
     let log = k.map(column, MapOp::Log2, &[total]);
-    let value = k.map(column, MapOp::Fma, &[out[1], scale, log]);
+    let value = k.map(column, MapOp::Add, &[out[1], log]);
     k.effect(Effect::StoreGlobal {
         tensor: lse,
         at: vec![h, row],
