@@ -186,7 +186,7 @@ fn check_layout(operator: &Operator, index: usize, view: &View) -> Result<(), Er
             given: view.len,
         });
     }
-    if view.address % size_of(view.dtype) != 0 {
+    if !view.address.is_multiple_of(size_of(view.dtype)) {
         let (address, align) = (view.address, size_of(view.dtype));
         return Err(Error::Misaligned {
             argument: declared.name.to_owned(),

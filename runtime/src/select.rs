@@ -139,7 +139,7 @@ fn consider<'m>(
     if variant.requires.shared > env.device.shared {
         return Err(Refusal::Shared);
     }
-    if variant.requires.align > 1 && offered.align % variant.requires.align != 0 {
+    if variant.requires.align > 1 && !offered.align.is_multiple_of(variant.requires.align) {
         return Err(Refusal::Align);
     }
     env.splits = evaluate(&variant.splits, &env)

@@ -406,10 +406,9 @@ fn erase<T: Element, const N: usize>(
         place,
     };
     // A tensor of more axes than any spec's is refused by its rank; what does not fit here is not looked at.
-    for axis in 0..N.min(MAX_RANK) {
-        view.shape[axis] = shape[axis];
-        view.strides[axis] = strides[axis];
-    }
+    let kept = N.min(MAX_RANK);
+    view.shape[..kept].copy_from_slice(&shape[..kept]);
+    view.strides[..kept].copy_from_slice(&strides[..kept]);
     view
 }
 

@@ -6,7 +6,6 @@
 
 use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
 use crate::spec::Spec;
-use sha2::{Digest, Sha256};
 
 /// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -94,7 +93,7 @@ pub fn file_stem(name: &str, key: &str) -> String {
 pub fn sha256_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    for byte in hmac_sha256::Hash::hash(bytes) {
         text.push(DIGITS[usize::from(byte >> 4)].into());
         text.push(DIGITS[usize::from(byte & 15)].into());
     }

@@ -11,7 +11,6 @@ use crate::spec::{
     Align, Attend, AxisId, AxisRole, AxisSize, BinaryOp, Binding, ExprId, ExprKind, LseBase, Norm, OutputValue, Spec,
     Stage, UnaryOp,
 };
-use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
 /// The spec in canonical form, version 1.
@@ -87,12 +86,7 @@ pub fn key(spec: &Spec) -> String {
 
 /// The key of a canonical text, for whoever has no spec at hand.
 pub fn key_of(canonical: &str) -> String {
-    let mut hash = Sha256::new();
-    hash.update(format!("drawloom-spec-1\nabi {ABI}\n{canonical}"));
-    hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    crate::artifact::sha256_hex(format!("drawloom-spec-1\nabi {ABI}\n{canonical}").as_bytes())
 }
 
 /// Every combination of types and sizes that the spec lists; the last axis varies fastest. At most 512.
