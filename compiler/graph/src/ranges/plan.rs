@@ -43,15 +43,15 @@ pub struct TileRun {
 
 /// The tiles that a query tile visits, each once, in ascending order.
 ///
-/// Pieces in ascending order of `possible.lo` (ties: as listed); empty ones are skipped. A piece covers the tiles
-/// `floor(lo / block_n) .. ceil(hi / block_n)`; its run starts where the runs before it have ended, and is dropped where
-/// nothing is left. Its full tiles are `ceil(certain.lo / block_n) .. floor(certain.hi / block_n)`, clamped into the run.
+/// Empty pieces are skipped. A piece covers the tiles `floor(lo / block_n) .. ceil(hi / block_n)`; pieces come in
+/// ascending order of their first tile (ties: as listed); a piece's run starts where the runs before it have ended, and is
+/// dropped where nothing is left. Its full tiles are `ceil(certain.lo / block_n) .. floor(certain.hi / block_n)`, clamped into the run.
 /// So a tile at the end of the keys that is not whole is never full. `block_n` is at least 1; 0 counts as 1.
 pub fn plan_tiles(pieces: &[Extent], block_n: u32) -> Vec<TileRun> {
     let n = i64::from(block_n.max(1));
     let ceil = |x: i64| x.div_euclid(n) + i64::from(x.rem_euclid(n) != 0);
     let mut order: Vec<&Extent> = pieces.iter().filter(|p| !p.possible.is_empty()).collect();
-    order.sort_by_key(|p| p.possible.start);
+    order.sort_by_key(|p| p.possible.start.div_euclid(n));
     let mut done = i64::MIN;
     let mut runs = Vec::new();
     for piece in order {

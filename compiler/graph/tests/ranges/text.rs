@@ -1,7 +1,7 @@
 //! What the ranges of the named masks look like.
 
 use crate::mask::*;
-use drawloom_graph::ranges::{Context, Ranges, Sym, analyse};
+use drawloom_graph::ranges::{Context, Extent, Ranges, Sym, TileRun, analyse, plan_tiles};
 use drawloom_lang::spec::Align;
 
 fn text(r: &Ranges) -> Vec<[String; 4]> {
@@ -92,4 +92,22 @@ fn the_document_spec_reads_one_interval() {
             "min(len(j), row.first + 1, count(doc[b, ..] <= doc[b, row.first]))",
         ]],
     );
+}
+
+#[test]
+fn tiles_are_visited_once_in_order() {
+    let extent = |possible, certain| Extent { possible, certain };
+    let run = |first, end, full_first, full_end| TileRun {
+        first,
+        end,
+        full_first,
+        full_end,
+    };
+    // A window behind sinks that it reaches: tile 1 belongs to the sinks, which are listed first.
+    let pieces = [extent(0..6, 0..6), extent(4..14, 7..12)];
+    assert_eq!(plan_tiles(&pieces, 4), [run(0, 2, 0, 1), run(2, 4, 2, 3)]);
+    // Of pieces that begin in one tile the one listed first comes first, though the other begins further left.
+    let pieces = [extent(2..4, 2..2), extent(0..8, 0..8), extent(9..3, 0..0)];
+    assert_eq!(plan_tiles(&pieces, 4), [run(0, 1, 1, 1), run(1, 2, 1, 2)]);
+    assert_eq!(plan_tiles(&pieces, 16), [run(0, 1, 1, 1)]);
 }
