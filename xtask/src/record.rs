@@ -1,9 +1,11 @@
 //! Dated benchmark records: filed under `tests/record/`, and shown as the README's table.
 
-use crate::process::root;
+use crate::compiler;
+use crate::process::{self, root};
 use crate::table::markdown;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,6 +50,33 @@ struct Row {
     peers: BTreeMap<String, f64>,
 }
 
+/// What the benchmark binary writes: a record that the compiler's counts are still to be added to.
+#[derive(Deserialize)]
+struct Measured {
+    date: String,
+    machine: String,
+    commit: String,
+    suite: String,
+    rows: Vec<Timed>,
+}
+
+#[derive(Deserialize)]
+struct Timed {
+    spec: String,
+    target: String,
+    pass: String,
+    shape: String,
+    /// `bf16`.
+    dtype: String,
+    /// Axes with their sizes.
+    sizes: BTreeMap<String, u64>,
+    /// The schedule that the selector took.
+    schedule: String,
+    ours_ms: f64,
+    spread: f64,
+    predicted_ms: f64,
+}
+
 /// A row of the peers' script: `name` ends with the pass.
 #[derive(Deserialize)]
 struct Peer {
@@ -59,7 +88,7 @@ struct Peer {
 /// Files `result` with the times of `peers`; with `readme` writes the README's table.
 pub fn record(result: Option<&Path>, peers: Option<&Path>, readme: bool) -> Result<()> {
     if let Some(result) = result {
-        let mut record: Record = read(result)?;
+        let mut record = count(read(result)?)?;
         let peers: Vec<Peer> = peers.map(read).transpose()?.unwrap_or_default();
         let joined = join(&mut record, &peers);
         if !peers.is_empty() {
@@ -114,6 +143,76 @@ fn file(record: &Record) -> Result<PathBuf> {
         );
     }
     Ok(to)
+}
+
+/// The record of what was measured, with the bytes that the compiler counts.
+fn count(measured: Measured) -> Result<Record> {
+    compiler::build()?;
+    let Measured {
+        date,
+        machine,
+        commit,
+        suite,
+        rows,
+    } = measured;
+    let rows = rows.into_iter().map(|row| {
+        let predicted_bytes = issued_bytes(&row).with_context(|| format!("{} {}", row.spec, row.shape))?;
+        let Timed {
+            spec,
+            target,
+            pass,
+            shape,
+            ours_ms,
+            spread,
+            predicted_ms,
+            ..
+        } = row;
+        Ok(Row {
+            spec,
+            target,
+            pass,
+            shape,
+            ours_ms,
+            spread,
+            predicted_ms,
+            predicted_bytes,
+            peers: BTreeMap::new(),
+        })
+    });
+    Ok(Record {
+        date,
+        machine,
+        commit,
+        suite,
+        rows: rows.collect::<Result<_>>()?,
+    })
+}
+
+/// Global bytes that the kernels of a row issue, read plus written, by the compiler.
+fn issued_bytes(row: &Timed) -> Result<u64> {
+    let sizes: Vec<String> = row.sizes.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
+    let spec = format!("specs/{}.attn", row.spec);
+    let explain = [
+        "explain",
+        &spec,
+        "--type",
+        &row.dtype,
+        "--size",
+        &sizes.join(","),
+        "--format",
+        "json",
+    ];
+    let explanation: Value = serde_json::from_str(&process::read(&mut compiler::drawloom(explain))?)?;
+    let mut variants = explanation["variants"].as_array().into_iter().flatten();
+    let variant = variants.find(|variant| variant["schedule"] == row.schedule.as_str());
+    let variant = variant.with_context(|| format!("the compiler has no schedule `{}` any more", row.schedule))?;
+    let kernels = variant["kernels"].as_array().into_iter().flatten();
+    let maps = kernels.flat_map(|kernel| [&kernel["read"], &kernel["written"]]);
+    Ok(maps
+        .filter_map(Value::as_object)
+        .flat_map(|map| map.values())
+        .filter_map(Value::as_u64)
+        .sum())
 }
 
 /// Adds the peers' times to rows of the same shape and pass; returns how many found a row.
