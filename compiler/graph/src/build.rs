@@ -71,14 +71,19 @@ impl Builder {
 
     /// A new axis.
     pub fn axis(&mut self, name: &str, size: Size) -> Axis {
-        self.graph.axes.push(AxisDef { name: name.to_owned(), size });
+        self.graph.axes.push(AxisDef {
+            name: name.to_owned(),
+            size,
+        });
         Axis(self.graph.axes.len() as u32 - 1)
     }
 
     /// A new axis of the size of `of`, named after it with marks until the name is free.
     pub fn twin(&mut self, of: Axis) -> Axis {
         let base = self.graph.axes[of.index()].name.clone();
-        let free = (1..).map(|n| format!("{base}_{n}")).find(|name| self.graph.axis(name).is_none());
+        let free = (1..)
+            .map(|n| format!("{base}_{n}"))
+            .find(|name| self.graph.axis(name).is_none());
         let name = free.expect("invariant: a graph has finitely many axes");
         self.axis(&name, Size::Same(of))
     }
@@ -86,7 +91,11 @@ impl Builder {
     /// A new value; `ty` for inputs and scalars, whose type nothing else says.
     pub fn typed(&mut self, op: Op, ty: Ty) -> Val {
         let found = infer(&self.graph, &op);
-        self.graph.nodes.push(Node { op, axes: found.axes, ty: found.ty.unwrap_or(ty) });
+        self.graph.nodes.push(Node {
+            op,
+            axes: found.axes,
+            ty: found.ty.unwrap_or(ty),
+        });
         Val(self.graph.nodes.len() as u32 - 1)
     }
 
@@ -107,7 +116,13 @@ impl Builder {
 
     /// An input tensor.
     pub fn input(&mut self, name: &str, axes: &[Axis], ty: Ty) -> Val {
-        self.typed(Op::Input { name: name.to_owned(), axes: axes.to_vec() }, ty)
+        self.typed(
+            Op::Input {
+                name: name.to_owned(),
+                axes: axes.to_vec(),
+            },
+            ty,
+        )
     }
 
     /// The index on an axis.
@@ -137,12 +152,20 @@ impl Builder {
 
     /// `sum over axes of a * b`.
     pub fn contract(&mut self, a: Val, b: Val, over: &[Axis]) -> Val {
-        self.op(Op::Contract { a, b, over: over.to_vec() })
+        self.op(Op::Contract {
+            a,
+            b,
+            over: over.to_vec(),
+        })
     }
 
     /// A reduction of whole axes.
     pub fn reduce(&mut self, op: Reduce, of: Val, over: &[Axis]) -> Val {
-        self.op(Op::Reduce { op, of, over: over.to_vec() })
+        self.op(Op::Reduce {
+            op,
+            of,
+            over: over.to_vec(),
+        })
     }
 
     /// The same values along another axis.
@@ -152,7 +175,11 @@ impl Builder {
 
     /// `of` at other indices.
     pub fn gather(&mut self, of: Val, at: &[(Axis, Val)], fill: Option<f64>) -> Val {
-        self.op(Op::Gather { of, at: at.to_vec(), fill })
+        self.op(Op::Gather {
+            of,
+            at: at.to_vec(),
+            fill,
+        })
     }
 
     /// Opens a fold. Until [`Builder::combine`], its combines are its inits.
@@ -193,7 +220,11 @@ impl Builder {
 
     /// A result.
     pub fn output(&mut self, name: &str, value: Val, axes: &[Axis]) {
-        self.graph.outputs.push(Output { name: name.to_owned(), value, axes: axes.to_vec() });
+        self.graph.outputs.push(Output {
+            name: name.to_owned(),
+            value,
+            axes: axes.to_vec(),
+        });
     }
 
     /// Axes of a value.

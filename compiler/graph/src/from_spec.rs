@@ -8,8 +8,8 @@ use crate::build::Builder;
 use crate::ir::{Axis, Binary, Graph, Op, Size, Ty, Unary, Val};
 use crate::monoid::{Keys, log_sum, log_sum_exp, normalised};
 use drawloom_lang::spec::{
-    Align, Attend, AxisId, AxisRole, AxisSize, BinaryOp, Binding, Dtype, ElemType, ExprId, ExprKind, InputId, LseBase, Norm,
-    OutputValue, Spec, Stage, Ty as SpecTy, UnaryOp,
+    Align, Attend, AxisId, AxisRole, AxisSize, BinaryOp, Binding, Dtype, ElemType, ExprId, ExprKind, InputId, LseBase,
+    Norm, OutputValue, Spec, Stage, Ty as SpecTy, UnaryOp,
 };
 use std::collections::BTreeMap;
 
@@ -41,12 +41,26 @@ pub fn from_spec(spec: &Spec, binding: &Binding) -> Graph {
         b.typed(Op::Scalar(scalar.name.clone()), ty)
     });
     let scalars = scalars.collect();
-    let mut reader = Reader { spec, b, inputs, scalars, own: BTreeMap::new(), indices: BTreeMap::new() };
-    let stages: Vec<_> = spec.stages.iter().map(|Stage::Attend(attend)| reader.attend(attend)).collect();
+    let mut reader = Reader {
+        spec,
+        b,
+        inputs,
+        scalars,
+        own: BTreeMap::new(),
+        indices: BTreeMap::new(),
+    };
+    let stages: Vec<_> = spec
+        .stages
+        .iter()
+        .map(|Stage::Attend(attend)| reader.attend(attend))
+        .collect();
     let mut b = reader.b;
     for output in &spec.outputs {
         let (value, axes): (Val, Vec<Axis>) = match output.value {
-            OutputValue::Stage(n) => (normalised(&mut b, stages[n], 1, 2), output.axes.iter().map(|a| Axis(a.0)).collect()),
+            OutputValue::Stage(n) => (
+                normalised(&mut b, stages[n], 1, 2),
+                output.axes.iter().map(|a| Axis(a.0)).collect(),
+            ),
             OutputValue::Lse { stage, base } => {
                 let nats = log_sum(&mut b, stages[stage], 0, 1);
                 let value = match base {
@@ -92,7 +106,15 @@ impl Reader<'_> {
         let value = self.input(attend.v);
         let over = vec![Axis(attend.key.0)];
         match attend.norm {
-            Norm::Softmax => log_sum_exp(&mut self.b, &[Keys { over, score, mask, value }]),
+            Norm::Softmax => log_sum_exp(
+                &mut self.b,
+                &[Keys {
+                    over,
+                    score,
+                    mask,
+                    value,
+                }],
+            ),
         }
     }
 
@@ -121,9 +143,17 @@ impl Reader<'_> {
         }
         let axes = self.spec.inputs[input.index()].axes.clone();
         let grouped = axes.into_iter().filter(|a| self.is_grouped(*a));
-        let at: Vec<(Axis, Val)> = grouped.collect::<Vec<_>>().into_iter().map(|a| (Axis(a.0), self.index(a))).collect();
+        let at: Vec<(Axis, Val)> = grouped
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|a| (Axis(a.0), self.index(a)))
+            .collect();
         let whole = self.inputs[input.index()];
-        let value = if at.is_empty() { whole } else { self.b.gather(whole, &at, None) };
+        let value = if at.is_empty() {
+            whole
+        } else {
+            self.b.gather(whole, &at, None)
+        };
         self.own.insert(input, value);
         value
     }
@@ -185,7 +215,11 @@ impl Reader<'_> {
             }
         }
         let whole = self.inputs[input.index()];
-        if moved.is_empty() { whole } else { self.b.gather(whole, &moved, Some(0.0)) }
+        if moved.is_empty() {
+            whole
+        } else {
+            self.b.gather(whole, &moved, Some(0.0))
+        }
     }
 }
 

@@ -23,7 +23,10 @@ pub fn same_size(g: &Graph, a: Axis, b: Axis) -> bool {
     if a == b {
         return true;
     }
-    match (g.axes.get(a.index()).map(|d| &d.size), g.axes.get(b.index()).map(|d| &d.size)) {
+    match (
+        g.axes.get(a.index()).map(|d| &d.size),
+        g.axes.get(b.index()).map(|d| &d.size),
+    ) {
         (Some(Size::Const(m)), Some(Size::Const(n))) => m == n,
         (Some(Size::CeilDiv { of: m, by: p }), Some(Size::CeilDiv { of: n, by: q })) => p == q && same_size(g, *m, *n),
         _ => false,
@@ -46,9 +49,16 @@ struct Rules<'g> {
 
 /// Infers the axes and type of an operation whose operands are in the graph.
 pub fn infer(g: &Graph, op: &Op) -> Inferred {
-    let mut rules = Rules { g, problems: Vec::new() };
+    let mut rules = Rules {
+        g,
+        problems: Vec::new(),
+    };
     let (axes, ty) = rules.op(op);
-    Inferred { axes: axes.into_iter().collect(), ty, problems: rules.problems }
+    Inferred {
+        axes: axes.into_iter().collect(),
+        ty,
+        problems: rules.problems,
+    }
 }
 
 type Found = (BTreeSet<Axis>, Option<Ty>);
@@ -59,13 +69,20 @@ impl Rules<'_> {
             Some(node) => node.clone(),
             None => {
                 self.problems.push(format!("{v} is no value"));
-                Node { op: Op::Real(0.0), axes: Vec::new(), ty: Ty::Real }
+                Node {
+                    op: Op::Real(0.0),
+                    axes: Vec::new(),
+                    ty: Ty::Real,
+                }
             }
         }
     }
 
     fn name(&self, a: Axis) -> String {
-        self.g.axes.get(a.index()).map_or_else(|| a.to_string(), |d| d.name.clone())
+        self.g
+            .axes
+            .get(a.index())
+            .map_or_else(|| a.to_string(), |d| d.name.clone())
     }
 
     fn known(&mut self, a: Axis) {
@@ -132,9 +149,13 @@ impl Rules<'_> {
                 self.known(*to);
                 self.has(*of, &axes, *from);
                 axes.remove(from);
-                self.require(!axes.contains(to), |r| format!("{of} has axis `{}` already", r.name(*to)));
+                self.require(!axes.contains(to), |r| {
+                    format!("{of} has axis `{}` already", r.name(*to))
+                });
                 let same = same_size(self.g, *from, *to);
-                self.require(same, |r| format!("axes `{}` and `{}` may differ in size", r.name(*from), r.name(*to)));
+                self.require(same, |r| {
+                    format!("axes `{}` and `{}` may differ in size", r.name(*from), r.name(*to))
+                });
                 axes.insert(*to);
                 (axes, Some(ty))
             }
@@ -186,8 +207,12 @@ impl Rules<'_> {
                 axes.remove(over);
                 self.known(*rank);
                 let constant = matches!(self.g.axes.get(rank.index()).map(|d| &d.size), Some(Size::Const(_)));
-                self.require(constant, |r| format!("axis `{}` of a top-k has no constant size", r.name(*rank)));
-                self.require(!axes.contains(rank), |r| format!("{of} has axis `{}` already", r.name(*rank)));
+                self.require(constant, |r| {
+                    format!("axis `{}` of a top-k has no constant size", r.name(*rank))
+                });
+                self.require(!axes.contains(rank), |r| {
+                    format!("{of} has axis `{}` already", r.name(*rank))
+                });
                 axes.insert(*rank);
                 (axes, Some(Ty::Int))
             }
@@ -199,17 +224,23 @@ impl Rules<'_> {
                 self.has(*a, &axes, *row);
                 self.has(*a, &axes, *col);
                 self.has(*b, &rhs, *row);
-                self.require(!rhs.contains(col), |r| format!("{b} has the column axis `{}`", r.name(*col)));
+                self.require(!rhs.contains(col), |r| {
+                    format!("{b} has the column axis `{}`", r.name(*col))
+                });
                 let same = same_size(self.g, *row, *col);
-                self.require(same, |r| format!("axes `{}` and `{}` may differ in size", r.name(*row), r.name(*col)));
+                self.require(same, |r| {
+                    format!("axes `{}` and `{}` may differ in size", r.name(*row), r.name(*col))
+                });
                 axes.remove(col);
                 axes.extend(rhs);
                 (axes, Some(Ty::Real))
             }
             Op::Hole { fold, comp, .. } | Op::Get { fold, comp } => {
                 let g = self.g;
-                let Some((fold, comp)) =
-                    g.folds.get(fold.index()).and_then(|f| f.comps.get(*comp as usize).map(|c| (f, c)))
+                let Some((fold, comp)) = g
+                    .folds
+                    .get(fold.index())
+                    .and_then(|f| f.comps.get(*comp as usize).map(|c| (f, c)))
                 else {
                     self.problems.push(format!("{fold} has no component {comp}"));
                     return (none(), Some(Ty::Real));

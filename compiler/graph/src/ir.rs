@@ -288,7 +288,9 @@ impl Fold {
 
     /// Every value that the fold names: inits, lifts, combines.
     pub fn values(&self) -> impl Iterator<Item = Val> + '_ {
-        self.comps.iter().flat_map(|c| c.lift.iter().copied().chain([c.init, c.combine]))
+        self.comps
+            .iter()
+            .flat_map(|c| c.lift.iter().copied().chain([c.init, c.combine]))
     }
 }
 

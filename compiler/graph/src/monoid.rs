@@ -52,7 +52,13 @@ pub fn log_sum_exp(b: &mut Builder, keys: &[Keys]) -> FoldId {
         for (lift, (seen, hidden)) in lifts.iter_mut().zip(parts) {
             lift.push(k.mask.map_or(seen, |mask| b.select(mask, seen, hidden)));
         }
-        let outside = |v: Val| b.axes(v).iter().copied().filter(|a| !k.over.contains(a)).collect::<Vec<_>>();
+        let outside = |v: Val| {
+            b.axes(v)
+                .iter()
+                .copied()
+                .filter(|a| !k.over.contains(a))
+                .collect::<Vec<_>>()
+        };
         rows.extend(outside(k.score));
         rows.extend(k.mask.map(outside).into_iter().flatten());
         features.extend(outside(k.value));
@@ -60,10 +66,24 @@ pub fn log_sum_exp(b: &mut Builder, keys: &[Keys]) -> FoldId {
     features.extend(&rows);
     let [m, l, o] = lifts;
     let (rows, all): (Vec<Axis>, Vec<Axis>) = (rows.into_iter().collect(), features.into_iter().collect());
-    let comp = |name: &str, axes: &[Axis], init, lift| CompDef { name: name.to_owned(), axes: axes.to_vec(), init, lift };
-    let comps = vec![comp("m", &rows, none, m), comp("l", &rows, zero, l), comp("o", &all, zero, o)];
+    let comp = |name: &str, axes: &[Axis], init, lift| CompDef {
+        name: name.to_owned(),
+        axes: axes.to_vec(),
+        init,
+        lift,
+    };
+    let comps = vec![
+        comp("m", &rows, none, m),
+        comp("l", &rows, zero, l),
+        comp("o", &all, zero, o),
+    ];
     let over = keys.iter().map(|k| k.over.clone()).collect();
-    let def = FoldDef { over, direction: Direction::Forward, mode: Mode::Reduce, associative: true };
+    let def = FoldDef {
+        over,
+        direction: Direction::Forward,
+        mode: Mode::Reduce,
+        associative: true,
+    };
     let fold = b.fold(def, comps);
     let combines = region(b, fold, [0, 1, 2]);
     b.combine(fold, &combines);
@@ -126,7 +146,10 @@ pub fn components(g: &Graph, fold: FoldId) -> Option<[u32; 3]> {
     let comps = [m as u32, l as u32, o as u32];
     let mut b = Builder::from_graph(g.clone());
     let built = region(&mut b, fold, comps);
-    let same = comps.iter().zip(built).all(|(&n, v)| same_value(&b.graph, def.comps[n as usize].combine, v));
+    let same = comps
+        .iter()
+        .zip(built)
+        .all(|(&n, v)| same_value(&b.graph, def.comps[n as usize].combine, v));
     same.then_some(comps)
 }
 
@@ -152,7 +175,14 @@ pub fn classify(g: &Graph, fold: FoldId) -> Option<LogSumExp> {
             (None, Some(_)) | (Some(_), None) => false,
         };
         let holds = real(g, one) == Some(1.0) && alike(mask_l) && alike(mask_o);
-        holds.then_some(LogSumExp { m, l, o, score, mask, value })
+        holds.then_some(LogSumExp {
+            m,
+            l,
+            o,
+            score,
+            mask,
+            value,
+        })
     })
 }
 
@@ -168,7 +198,9 @@ pub fn same_value(g: &Graph, a: Val, b: Val) -> bool {
     if a == b {
         return true;
     }
-    let (Some(x), Some(y)) = (g.nodes.get(a.index()), g.nodes.get(b.index())) else { return false };
+    let (Some(x), Some(y)) = (g.nodes.get(a.index()), g.nodes.get(b.index())) else {
+        return false;
+    };
     match (&x.op, &y.op) {
         (Op::Binary(p, a, b), Op::Binary(q, c, d)) => {
             let commutes = matches!(p, Binary::Add | Binary::Mul | Binary::Min | Binary::Max | Binary::Eq);
@@ -193,9 +225,25 @@ fn shape(op: &Op) -> Op {
         Op::Rename { from, to, .. } => Op::Rename { of: none, from, to },
         Op::Contract { over, .. } => Op::Contract { a: none, b: none, over },
         Op::Reduce { op, over, .. } => Op::Reduce { op, of: none, over },
-        Op::Gather { at, fill, .. } => Op::Gather { of: none, at: at.iter().map(|p| (p.0, none)).collect(), fill },
-        Op::TopK { over, rank, ascending, .. } => Op::TopK { of: none, over, rank, ascending },
-        Op::TriSolve { row, col, .. } => Op::TriSolve { a: none, b: none, row, col },
+        Op::Gather { at, fill, .. } => Op::Gather {
+            of: none,
+            at: at.iter().map(|p| (p.0, none)).collect(),
+            fill,
+        },
+        Op::TopK {
+            over, rank, ascending, ..
+        } => Op::TopK {
+            of: none,
+            over,
+            rank,
+            ascending,
+        },
+        Op::TriSolve { row, col, .. } => Op::TriSolve {
+            a: none,
+            b: none,
+            row,
+            col,
+        },
         leaf @ (Op::Real(_)
         | Op::Int(_)
         | Op::Bool(_)

@@ -23,6 +23,7 @@
 //! the same graph. By hand, names are free, operands may be expressions with the usual infix operators, and folds are
 //! numbered as they come.
 
+mod expr;
 mod lex;
 mod parse;
 mod print;
@@ -76,11 +77,19 @@ const BINARY: [(Binary, &str); 15] = [
     (Binary::Pow, "pow"),
 ];
 
-const REDUCE: [(Reduce, &str); 4] =
-    [(Reduce::Sum, "sum"), (Reduce::Max, "maximum"), (Reduce::Min, "minimum"), (Reduce::Mean, "mean")];
+const REDUCE: [(Reduce, &str); 4] = [
+    (Reduce::Sum, "sum"),
+    (Reduce::Max, "maximum"),
+    (Reduce::Min, "minimum"),
+    (Reduce::Mean, "mean"),
+];
 
 fn name_of<T: PartialEq + Copy>(table: &[(T, &'static str)], op: T) -> &'static str {
-    table.iter().find(|(o, _)| *o == op).map(|(_, n)| *n).expect("invariant: the tables list every operation")
+    table
+        .iter()
+        .find(|(o, _)| *o == op)
+        .map(|(_, n)| *n)
+        .expect("invariant: the tables list every operation")
 }
 
 fn op_of<T: Copy>(table: &[(T, &'static str)], name: &str) -> Option<T> {

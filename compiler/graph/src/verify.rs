@@ -88,11 +88,17 @@ struct Check<'g> {
 
 impl Check<'_> {
     fn report(&mut self, place: Place, message: impl Into<String>) {
-        self.errors.push(Error { place, message: message.into() });
+        self.errors.push(Error {
+            place,
+            message: message.into(),
+        });
     }
 
     fn name(&self, a: Axis) -> String {
-        self.g.axes.get(a.index()).map_or_else(|| a.to_string(), |d| d.name.clone())
+        self.g
+            .axes
+            .get(a.index())
+            .map_or_else(|| a.to_string(), |d| d.name.clone())
     }
 
     fn names(&self, axes: &[Axis]) -> String {
@@ -111,7 +117,9 @@ impl Check<'_> {
                 Size::Same(of) | Size::CeilDiv { of, .. } if of.index() >= n => {
                     self.report(place, format!("axis `{}` has the size of a later axis", def.name));
                 }
-                Size::CeilDiv { by: 0, .. } => self.report(place, format!("axis `{}` has blocks of length 0", def.name)),
+                Size::CeilDiv { by: 0, .. } => {
+                    self.report(place, format!("axis `{}` has blocks of length 0", def.name))
+                }
                 Size::Same(_) | Size::CeilDiv { .. } => {}
             }
         }
@@ -182,13 +190,20 @@ impl Check<'_> {
     fn comp(&mut self, n: usize, comp: &crate::ir::Comp) {
         let (place, fold) = (Place::Fold(FoldId(n as u32)), &self.g.folds[n]);
         let name = &comp.name;
-        if let Some(bad) = comp.lift.iter().chain([&comp.init, &comp.combine]).find(|v| v.index() >= self.g.nodes.len())
+        if let Some(bad) = comp
+            .lift
+            .iter()
+            .chain([&comp.init, &comp.combine])
+            .find(|v| v.index() >= self.g.nodes.len())
         {
             self.report(place, format!("component `{name}` names {bad}, which is no value"));
             return;
         }
         if !comp.axes.is_sorted_by(|a, b| a < b) {
-            self.report(place, format!("the axes of component `{name}` are not in the order of the graph"));
+            self.report(
+                place,
+                format!("the axes of component `{name}` are not in the order of the graph"),
+            );
         }
         if let Some(&shared) = comp.axes.iter().find(|a| fold.axes().any(|f| f == **a)) {
             let axis = self.name(shared);
@@ -199,20 +214,33 @@ impl Check<'_> {
             self.report(place, format!("component `{name}` has {has} lifts for {wants} ranges"));
             return;
         }
-        let common: Vec<Axis> =
-            fold.over[0].iter().copied().filter(|a| fold.over.iter().all(|r| r.contains(a))).collect();
+        let common: Vec<Axis> = fold.over[0]
+            .iter()
+            .copied()
+            .filter(|a| fold.over.iter().all(|r| r.contains(a)))
+            .collect();
         let ty = self.g.node(comp.init).ty;
         let parts = [("init", comp.init, &[][..]), ("combine", comp.combine, &common[..])];
-        let lifts = comp.lift.iter().zip(&fold.over).map(|(&v, range)| ("lift", v, &range[..]));
+        let lifts = comp
+            .lift
+            .iter()
+            .zip(&fold.over)
+            .map(|(&v, range)| ("lift", v, &range[..]));
         for (what, v, extra) in parts.into_iter().chain(lifts) {
             let node = self.g.node(v);
             if let Some(&axis) = node.axes.iter().find(|a| !comp.axes.contains(a) && !extra.contains(a)) {
                 let axis = self.name(axis);
-                self.report(place, format!("{what} {v} of component `{name}` has axis `{axis}`, its state has not"));
+                self.report(
+                    place,
+                    format!("{what} {v} of component `{name}` has axis `{axis}`, its state has not"),
+                );
             }
             if node.ty != ty {
                 let (a, b) = (ty_name(node.ty), ty_name(ty));
-                self.report(place, format!("{what} {v} of component `{name}` is {a}, its init is {b}"));
+                self.report(
+                    place,
+                    format!("{what} {v} of component `{name}` is {a}, its init is {b}"),
+                );
             }
         }
     }
@@ -226,10 +254,12 @@ impl Check<'_> {
                 Op::Get { fold, .. } => (*fold, true),
                 _ => continue,
             };
-            let Some(comps) = self.g.folds.get(fold.index()).map(|f| &f.comps) else { continue };
-            let mut before = comps.iter().flat_map(|c| {
-                c.lift.iter().copied().chain([c.init]).chain(late.then_some(c.combine))
-            });
+            let Some(comps) = self.g.folds.get(fold.index()).map(|f| &f.comps) else {
+                continue;
+            };
+            let mut before = comps
+                .iter()
+                .flat_map(|c| c.lift.iter().copied().chain([c.init]).chain(late.then_some(c.combine)));
             if let Some(v) = before.find(|v| v.index() >= n) {
                 self.report(place, format!("{fold} is used before its {v}"));
             }
@@ -245,7 +275,10 @@ impl Check<'_> {
                     for &f in &regions.of_val[v.index()] {
                         if self.g.fold(f).axes().any(|a| a == axis) {
                             let axis = self.name(axis);
-                            self.report(place, format!("{v} is in the region of {f} and bound along its axis `{axis}`"));
+                            self.report(
+                                place,
+                                format!("{v} is in the region of {f} and bound along its axis `{axis}`"),
+                            );
                         }
                     }
                 }
@@ -256,7 +289,10 @@ impl Check<'_> {
             for comp in &fold.comps {
                 for (what, v) in comp.lift.iter().map(|&v| ("lift", v)).chain([("init", comp.init)]) {
                     if regions.of_val[v.index()].contains(&id) {
-                        self.report(Place::Fold(id), format!("{what} {v} of component `{}` uses the fold's own holes", comp.name));
+                        self.report(
+                            Place::Fold(id),
+                            format!("{what} {v} of component `{}` uses the fold's own holes", comp.name),
+                        );
                     }
                 }
             }
@@ -266,7 +302,10 @@ impl Check<'_> {
                 }
                 if let Some(axis) = fold.axes().find(|&a| self.g.fold(outer).axes().any(|b| a == b)) {
                     let axis = self.name(axis);
-                    self.report(Place::Fold(id), format!("runs along axis `{axis}` of {outer}, in whose region it is"));
+                    self.report(
+                        Place::Fold(id),
+                        format!("runs along axis `{axis}` of {outer}, in whose region it is"),
+                    );
                 }
             }
         }
@@ -274,7 +313,10 @@ impl Check<'_> {
             if let Some(of) = regions.of_val.get(output.value.index())
                 && let Some(f) = of.first()
             {
-                self.report(Place::Output(n), format!("`{}` uses the holes of {f} outside its region", output.name));
+                self.report(
+                    Place::Output(n),
+                    format!("`{}` uses the holes of {f} outside its region", output.name),
+                );
             }
         }
     }
@@ -294,7 +336,10 @@ impl Check<'_> {
             axes.sort_unstable();
             if axes != node.axes {
                 let (has, wants) = (self.names(&node.axes), self.names(&output.axes));
-                self.report(place, format!("`{}` has axes [{has}], asked for as [{wants}]", output.name));
+                self.report(
+                    place,
+                    format!("`{}` has axes [{has}], asked for as [{wants}]", output.name),
+                );
             }
         }
     }
@@ -314,7 +359,11 @@ pub fn regions(g: &Graph) -> Regions {
     let mut of_val: Vec<BTreeSet<FoldId>> = vec![BTreeSet::new(); g.nodes.len()];
     let result = |of_val: &[BTreeSet<FoldId>], id: FoldId| -> BTreeSet<FoldId> {
         let values = g.folds.get(id.index()).into_iter().flat_map(|f| f.values());
-        let mut found: BTreeSet<FoldId> = values.filter_map(|v| of_val.get(v.index())).flatten().copied().collect();
+        let mut found: BTreeSet<FoldId> = values
+            .filter_map(|v| of_val.get(v.index()))
+            .flatten()
+            .copied()
+            .collect();
         found.remove(&id);
         found
     };
@@ -322,28 +371,47 @@ pub fn regions(g: &Graph) -> Regions {
         let found = match &node.op {
             Op::Hole { fold, .. } => [*fold].into(),
             Op::Get { fold, .. } => result(&of_val, *fold),
-            op => op.operands().iter().filter_map(|v| of_val.get(v.index())).flatten().copied().collect(),
+            op => op
+                .operands()
+                .iter()
+                .filter_map(|v| of_val.get(v.index()))
+                .flatten()
+                .copied()
+                .collect(),
         };
         of_val[n] = found;
     }
-    let of_fold: Vec<Vec<FoldId>> =
-        (0..g.folds.len()).map(|n| result(&of_val, FoldId(n as u32)).into_iter().collect()).collect();
+    let of_fold: Vec<Vec<FoldId>> = (0..g.folds.len())
+        .map(|n| result(&of_val, FoldId(n as u32)).into_iter().collect())
+        .collect();
     // The holes of a fold within a region depend on the outer point, even where no operation says so.
     for of in &mut of_val {
         let mut known = 0;
         while known < of.len() {
             known = of.len();
-            let outer: Vec<FoldId> = of.iter().filter_map(|f| of_fold.get(f.index())).flatten().copied().collect();
+            let outer: Vec<FoldId> = of
+                .iter()
+                .filter_map(|f| of_fold.get(f.index()))
+                .flatten()
+                .copied()
+                .collect();
             of.extend(outer);
         }
     }
-    Regions { of_val: of_val.into_iter().map(|s| s.into_iter().collect()).collect(), of_fold }
+    Regions {
+        of_val: of_val.into_iter().map(|s| s.into_iter().collect()).collect(),
+        of_fold,
+    }
 }
 
 /// The operands that an operation reads along a whole axis, with that axis.
 fn bound_axes(g: &Graph, op: &Op) -> Vec<Vec<(Val, Axis)>> {
     let pairs = |v: Val, axes: &[Axis]| -> Vec<(Val, Axis)> {
-        axes.iter().copied().filter(|a| g.node(v).axes.contains(a)).map(|a| (v, a)).collect()
+        axes.iter()
+            .copied()
+            .filter(|a| g.node(v).axes.contains(a))
+            .map(|a| (v, a))
+            .collect()
     };
     match op {
         Op::Contract { a, b, over } => vec![pairs(*a, over), pairs(*b, over)],

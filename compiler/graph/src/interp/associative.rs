@@ -2,7 +2,7 @@
 
 use super::dense::Dense;
 use super::eval::Run;
-use super::{InterpError, Inputs, sizes};
+use super::{Inputs, InterpError, sizes};
 use crate::ir::{FoldId, Graph};
 use crate::verify::{regions, verify};
 
@@ -23,14 +23,20 @@ pub fn check_associative(
 ) -> Result<f64, InterpError> {
     verify(graph).map_err(InterpError::Graph)?;
     let claim = |message: &str| Err(InterpError::Claim(fold, message.to_owned()));
-    let Some(def) = graph.folds.get(fold.index()) else { return claim("is no fold") };
+    let Some(def) = graph.folds.get(fold.index()) else {
+        return claim("is no fold");
+    };
     if !def.associative {
         return claim("does not claim to be associative");
     }
     if !regions(graph).of_fold[fold.index()].is_empty() {
         return claim("lies in another fold's region");
     }
-    if def.comps.iter().any(|c| graph.node(c.combine).axes.iter().any(|&a| def.axes().any(|b| a == b))) {
+    if def
+        .comps
+        .iter()
+        .any(|c| graph.node(c.combine).axes.iter().any(|&a| def.axes().any(|b| a == b)))
+    {
         return claim("its combine reads the current point");
     }
     let mut run = Run::new(graph, inputs, sizes(graph, inputs)?);
@@ -69,7 +75,11 @@ pub fn check_associative(
 fn difference(a: &[Dense], b: &[Dense]) -> f64 {
     let mut worst = 0.0_f64;
     for (a, b) in a.iter().zip(b) {
-        let scale = b.data.iter().filter(|x| x.is_finite()).fold(1.0_f64, |m, x| m.max(x.abs()));
+        let scale = b
+            .data
+            .iter()
+            .filter(|x| x.is_finite())
+            .fold(1.0_f64, |m, x| m.max(x.abs()));
         for (x, y) in a.data.iter().zip(b.data.iter()) {
             let same = x == y || (x.is_nan() && y.is_nan());
             let gap = if same { 0.0 } else { (x - y).abs() / scale };

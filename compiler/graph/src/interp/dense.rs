@@ -13,11 +13,19 @@ pub struct Dense {
 
 impl Dense {
     pub fn scalar(x: f64) -> Dense {
-        Dense { axes: Vec::new(), shape: Vec::new(), data: Rc::new(vec![x]) }
+        Dense {
+            axes: Vec::new(),
+            shape: Vec::new(),
+            data: Rc::new(vec![x]),
+        }
     }
 
     pub fn new(axes: Vec<Axis>, shape: Vec<usize>, data: Vec<f64>) -> Dense {
-        Dense { axes, shape, data: Rc::new(data) }
+        Dense {
+            axes,
+            shape,
+            data: Rc::new(data),
+        }
     }
 
     /// The stride on an axis; 0 on one that it has not.
@@ -34,7 +42,9 @@ impl Dense {
 
     /// The values at one index on an axis, or `self` without that axis.
     pub fn slice(&self, axis: Axis, index: usize) -> Dense {
-        let Some(n) = self.axes.iter().position(|&a| a == axis) else { return self.clone() };
+        let Some(n) = self.axes.iter().position(|&a| a == axis) else {
+            return self.clone();
+        };
         let (outer, inner): (usize, usize) = (self.shape[..n].iter().product(), self.shape[n + 1..].iter().product());
         let size = self.shape[n];
         let mut data = Vec::with_capacity(outer * inner);
@@ -71,8 +81,10 @@ impl Space {
 
     /// Every axis of the operands, ascending, without `except`.
     pub fn union(operands: &[&Dense], except: &[Axis]) -> Space {
-        let mut pairs: Vec<(Axis, usize)> =
-            operands.iter().flat_map(|d| d.axes.iter().copied().zip(d.shape.iter().copied())).collect();
+        let mut pairs: Vec<(Axis, usize)> = operands
+            .iter()
+            .flat_map(|d| d.axes.iter().copied().zip(d.shape.iter().copied()))
+            .collect();
         pairs.sort_unstable();
         pairs.dedup_by_key(|p| p.0);
         pairs.retain(|p| !except.contains(&p.0));
@@ -145,7 +157,11 @@ fn accumulate<const N: usize>(
     let result = Dense::new(out.axes.clone(), out.shape.clone(), Vec::new());
     // The last summed axis is innermost if the operands run along it, else the last axis of the result.
     let dense = |axis: Option<&Axis>| axis.is_some_and(|&a| operands.iter().all(|d| d.stride(a) <= 1));
-    let cut = if dense(over.axes.last()) { out.axes.len() } else { out.axes.len().saturating_sub(1) };
+    let cut = if dense(over.axes.last()) {
+        out.axes.len()
+    } else {
+        out.axes.len().saturating_sub(1)
+    };
     let order: Vec<Axis> = [&out.axes[..cut], &over.axes, &out.axes[cut..]].concat();
     let shape: Vec<usize> = [&out.shape[..cut], &over.shape, &out.shape[cut..]].concat();
     let target = result.strides(&order);
@@ -166,9 +182,19 @@ fn accumulate<const N: usize>(
         1 => walk(&shape, &[target, strides[0].clone()], |o, len, s| {
             run([o[1]; N], o[0], len, [s[1]; N], s[0]);
         }),
-        _ => walk(&shape, &[target, strides[0].clone(), strides[1].clone()], |o, len, s| {
-            run(std::array::from_fn(|k| o[k + 1]), o[0], len, std::array::from_fn(|k| s[k + 1]), s[0]);
-        }),
+        _ => walk(
+            &shape,
+            &[target, strides[0].clone(), strides[1].clone()],
+            |o, len, s| {
+                run(
+                    std::array::from_fn(|k| o[k + 1]),
+                    o[0],
+                    len,
+                    std::array::from_fn(|k| s[k + 1]),
+                    s[0],
+                );
+            },
+        ),
     }
     Dense::new(out.axes.clone(), out.shape.clone(), data)
 }
@@ -194,7 +220,11 @@ pub fn reduce(op: Reduce, of: &Dense, out: &Space, over: &Space) -> Dense {
 
 /// The values along other axes: `names[n]` is the new name of axis `n`.
 pub fn renamed(of: &Dense, names: &[Axis]) -> Dense {
-    let named = Dense { axes: names.to_vec(), shape: of.shape.clone(), data: of.data.clone() };
+    let named = Dense {
+        axes: names.to_vec(),
+        shape: of.shape.clone(),
+        data: of.data.clone(),
+    };
     map([&named], &Space::union(&[&named], &[]), |[x]| x)
 }
 
@@ -207,13 +237,23 @@ pub struct OutOfRange {
 
 /// `of` with axes read at indices.
 pub fn gather(of: &Dense, at: &[(Axis, Dense)], space: &Space, fill: Option<f64>) -> Result<Dense, OutOfRange> {
-    let own: Vec<Axis> = space.axes.iter().copied().map(|a| if at.iter().any(|p| p.0 == a) { GONE } else { a }).collect();
-    let strides: Vec<Vec<usize>> =
-        std::iter::once(of.strides(&own)).chain(at.iter().map(|(_, d)| d.strides(&space.axes))).collect();
+    let own: Vec<Axis> = space
+        .axes
+        .iter()
+        .copied()
+        .map(|a| if at.iter().any(|p| p.0 == a) { GONE } else { a })
+        .collect();
+    let strides: Vec<Vec<usize>> = std::iter::once(of.strides(&own))
+        .chain(at.iter().map(|(_, d)| d.strides(&space.axes)))
+        .collect();
     let sources: Vec<(Axis, usize, usize)> = at
         .iter()
         .map(|&(a, _)| {
-            let n = of.axes.iter().position(|&b| b == a).expect("invariant: verified, a gathered axis is the value's");
+            let n = of
+                .axes
+                .iter()
+                .position(|&b| b == a)
+                .expect("invariant: verified, a gathered axis is the value's");
             (a, of.shape[n], of.stride(a))
         })
         .collect();
@@ -290,7 +330,11 @@ pub fn top_k(of: &Dense, over: Axis, rank: Axis, k: usize, ascending: bool) -> D
 pub fn tri_solve(a: &Dense, b: &Dense, row: Axis, col: Axis) -> Dense {
     let mut out_space = Space::union(&[a, b], &[col]);
     // The row axis goes first, so that the rows of all systems lie behind each other.
-    let n = out_space.axes.iter().position(|&x| x == row).expect("invariant: verified, both have rows");
+    let n = out_space
+        .axes
+        .iter()
+        .position(|&x| x == row)
+        .expect("invariant: verified, both have rows");
     let (axis, size) = (out_space.axes.remove(n), out_space.shape.remove(n));
     let systems = out_space.clone();
     out_space.axes.insert(0, axis);
@@ -299,7 +343,9 @@ pub fn tri_solve(a: &Dense, b: &Dense, row: Axis, col: Axis) -> Dense {
     let width = systems.volume();
     let strides = a.strides(&systems.axes);
     let mut starts = Vec::with_capacity(width);
-    walk(&systems.shape, &[strides], |[offset], len, [step]| starts.extend((0..len).map(|i| offset + i * step)));
+    walk(&systems.shape, &[strides], |[offset], len, [step]| {
+        starts.extend((0..len).map(|i| offset + i * step))
+    });
     let (down, right) = (a.stride(row), a.stride(col));
     for r in 0..size {
         for c in 0..r {

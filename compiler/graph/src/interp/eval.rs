@@ -5,7 +5,7 @@
 //! level it is sliced at the point.
 
 use super::dense::{self, Dense, Space};
-use super::{InterpError, Inputs, Tensor, load};
+use super::{Inputs, InterpError, Tensor, load};
 use crate::ir::{Axis, Binary, Direction, FoldId, Graph, Mode, Op, Side, Unary, Val};
 use crate::verify::{Regions, regions};
 use std::collections::HashMap;
@@ -47,11 +47,21 @@ type Result<T, E = InterpError> = std::result::Result<T, E>;
 impl<'g> Run<'g> {
     /// A run of a verified graph.
     pub fn new(graph: &'g Graph, inputs: &'g Inputs, sizes: Vec<usize>) -> Run<'g> {
-        Run { graph, inputs, sizes, regions: regions(graph), levels: vec![Level::default()], depth: 0 }
+        Run {
+            graph,
+            inputs,
+            sizes,
+            regions: regions(graph),
+            levels: vec![Level::default()],
+            depth: 0,
+        }
     }
 
     fn space(&self, axes: &[Axis]) -> Space {
-        Space { axes: axes.to_vec(), shape: axes.iter().map(|a| self.sizes[a.index()]).collect() }
+        Space {
+            axes: axes.to_vec(),
+            shape: axes.iter().map(|a| self.sizes[a.index()]).collect(),
+        }
     }
 
     /// A tensor for the caller.
@@ -59,7 +69,11 @@ impl<'g> Run<'g> {
         let space = self.space(order);
         let data = dense::map([value], &space, |[x]| x).data;
         let axes = order.iter().map(|a| self.graph.axes[a.index()].name.clone()).collect();
-        Tensor { axes, shape: space.shape, data: data.to_vec() }
+        Tensor {
+            axes,
+            shape: space.shape,
+            data: data.to_vec(),
+        }
     }
 
     /// A value at the current points.
@@ -72,7 +86,10 @@ impl<'g> Run<'g> {
         let value = if level == top {
             self.depth += 1;
             if self.depth > MAX_DEPTH {
-                return Err(InterpError::TooDeep { val: v, limit: MAX_DEPTH });
+                return Err(InterpError::TooDeep {
+                    val: v,
+                    limit: MAX_DEPTH,
+                });
             }
             let value = self.compute(v)?;
             self.depth -= 1;
@@ -89,7 +106,11 @@ impl<'g> Run<'g> {
     fn level(&self, v: Val) -> usize {
         let node = self.graph.node(v);
         let region = &self.regions.of_val[v.index()];
-        let holes = self.levels.iter().rposition(|l| l.fold.is_some_and(|f| region.contains(&f))).unwrap_or(0);
+        let holes = self
+            .levels
+            .iter()
+            .rposition(|l| l.fold.is_some_and(|f| region.contains(&f)))
+            .unwrap_or(0);
         // What makes an axis is computed for the whole of it.
         let whole = match &node.op {
             Op::Get { .. } => true,
@@ -101,7 +122,11 @@ impl<'g> Run<'g> {
         if whole {
             return holes;
         }
-        let axes = self.levels.iter().rposition(|l| node.axes.iter().any(|&a| l.fixes(a))).unwrap_or(0);
+        let axes = self
+            .levels
+            .iter()
+            .rposition(|l| node.axes.iter().any(|&a| l.fixes(a)))
+            .unwrap_or(0);
         holes.max(axes)
     }
 
@@ -139,7 +164,11 @@ impl<'g> Run<'g> {
         let elements: u128 = space.shape.iter().map(|&n| n as u128).product();
         match elements <= MAX_ELEMENTS as u128 {
             true => Ok(()),
-            false => Err(InterpError::TooLarge { val: v, elements, limit: MAX_ELEMENTS as u128 }),
+            false => Err(InterpError::TooLarge {
+                val: v,
+                elements,
+                limit: MAX_ELEMENTS as u128,
+            }),
         }
     }
 
@@ -162,11 +191,19 @@ impl<'g> Run<'g> {
                     let whole = self.below(0, |run| run.value(v))?;
                     return Ok(self.at_point(whole, 0, &[]));
                 }
-                let given = self.inputs.tensors.get(name).ok_or_else(|| InterpError::MissingTensor(name.clone()))?;
+                let given = self
+                    .inputs
+                    .tensors
+                    .get(name)
+                    .ok_or_else(|| InterpError::MissingTensor(name.clone()))?;
                 load(graph, &self.sizes, name, axes, given)?
             }
             Op::Scalar(name) => {
-                let x = self.inputs.scalars.get(name).ok_or_else(|| InterpError::MissingScalar(name.clone()))?;
+                let x = self
+                    .inputs
+                    .scalars
+                    .get(name)
+                    .ok_or_else(|| InterpError::MissingScalar(name.clone()))?;
                 Dense::scalar(*x)
             }
             Op::Index(axis) => match self.levels.iter().find_map(|l| l.point.iter().find(|p| p.0 == *axis)) {
@@ -174,7 +211,11 @@ impl<'g> Run<'g> {
                 None => {
                     let space = self.space(&[*axis]);
                     self.fits(v, &space)?;
-                    Dense::new(space.axes, space.shape.clone(), (0..space.shape[0]).map(|i| i as f64).collect())
+                    Dense::new(
+                        space.axes,
+                        space.shape.clone(),
+                        (0..space.shape[0]).map(|i| i as f64).collect(),
+                    )
                 }
             },
             Op::Len(axis) => Dense::scalar(self.sizes[axis.index()] as f64),
@@ -226,7 +267,12 @@ impl<'g> Run<'g> {
                     len: e.len,
                 })?
             }
-            Op::TopK { of, over, rank, ascending } => {
+            Op::TopK {
+                of,
+                over,
+                rank,
+                ascending,
+            } => {
                 let value = self.along(*of, &[*over])?;
                 let k = self.sizes[rank.index()];
                 let mut out = self.union(v, &[&value], &[*over])?;
@@ -285,7 +331,11 @@ impl<'g> Run<'g> {
 
     fn state_space(&self, fold: FoldId, comp: usize) -> Space {
         let axes = &self.graph.fold(fold).comps[comp].axes;
-        let free: Vec<Axis> = axes.iter().copied().filter(|&a| !self.levels.iter().any(|l| l.fixes(a))).collect();
+        let free: Vec<Axis> = axes
+            .iter()
+            .copied()
+            .filter(|&a| !self.levels.iter().any(|l| l.fixes(a)))
+            .collect();
         self.space(&free)
     }
 
@@ -339,7 +389,11 @@ impl<'g> Run<'g> {
 
     /// The lifts of a fold at a point, over the axes of its state.
     pub fn lifts(&mut self, id: FoldId, range: usize, point: Vec<(Axis, usize)>) -> Result<Vec<Dense>> {
-        self.levels.push(Level { fold: Some(id), point, ..Level::default() });
+        self.levels.push(Level {
+            fold: Some(id),
+            point,
+            ..Level::default()
+        });
         let comps = &self.graph.fold(id).comps;
         let lifts: Result<Vec<Dense>> = comps.iter().map(|c| self.value(c.lift[range])).collect();
         self.levels.pop();
@@ -354,7 +408,13 @@ impl<'g> Run<'g> {
         left: Vec<Dense>,
         right: Vec<Dense>,
     ) -> Result<Vec<Dense>> {
-        self.levels.push(Level { fold: Some(id), point, left, right, ..Level::default() });
+        self.levels.push(Level {
+            fold: Some(id),
+            point,
+            left,
+            right,
+            ..Level::default()
+        });
         let comps = &self.graph.fold(id).comps;
         let next: Result<Vec<Dense>> = comps.iter().map(|c| self.value(c.combine)).collect();
         self.levels.pop();
@@ -363,12 +423,19 @@ impl<'g> Run<'g> {
 
     /// The points of a fold at level 0, with the lifts at each.
     pub fn all_lifts(&mut self, id: FoldId) -> Result<Vec<Vec<Dense>>> {
-        self.points(id).into_iter().map(|(range, point)| self.lifts(id, range, point)).collect()
+        self.points(id)
+            .into_iter()
+            .map(|(range, point)| self.lifts(id, range, point))
+            .collect()
     }
 
     /// States over all their axes.
     fn over_state(&self, id: FoldId, states: &[Dense]) -> Vec<Dense> {
-        states.iter().enumerate().map(|(n, d)| d.broadcast(&self.state_space(id, n))).collect()
+        states
+            .iter()
+            .enumerate()
+            .map(|(n, d)| d.broadcast(&self.state_space(id, n)))
+            .collect()
     }
 }
 
@@ -387,7 +454,15 @@ fn unary(op: Unary, a: &Dense, space: &Space) -> Dense {
         Unary::Sin => map(f64::sin),
         Unary::Cos => map(f64::cos),
         Unary::Floor => map(f64::floor),
-        Unary::Sign => map(|x| if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x }),
+        Unary::Sign => map(|x| {
+            if x > 0.0 {
+                1.0
+            } else if x < 0.0 {
+                -1.0
+            } else {
+                x
+            }
+        }),
         Unary::ToReal => a.clone(),
     }
 }
@@ -401,7 +476,11 @@ fn binary(op: Binary, integer: bool, a: &Dense, b: &Dense, space: &Space) -> Den
         Binary::Mul => dense::map([a, b], space, |[x, y]| x * y),
         Binary::Div if integer => dense::map([a, b], space, |[x, y]| floor_div(x, y)),
         Binary::Div => dense::map([a, b], space, |[x, y]| x / y),
-        Binary::Rem => dense::map([a, b], space, |[x, y]| if y == 0.0 { 0.0 } else { x - y * floor_div(x, y) }),
+        Binary::Rem => dense::map(
+            [a, b],
+            space,
+            |[x, y]| if y == 0.0 { 0.0 } else { x - y * floor_div(x, y) },
+        ),
         Binary::Min => dense::map([a, b], space, |[x, y]| x.min(y)),
         Binary::Max => dense::map([a, b], space, |[x, y]| x.max(y)),
         Binary::Lt => dense::map([a, b], space, |[x, y]| truth(x < y)),

@@ -42,7 +42,11 @@ impl Tensor {
                 point[n] = 0;
             }
         }
-        Tensor { axes: axes.iter().map(|a| a.0.to_owned()).collect(), shape, data }
+        Tensor {
+            axes: axes.iter().map(|a| a.0.to_owned()).collect(),
+            shape,
+            data,
+        }
     }
 }
 
@@ -138,7 +142,9 @@ fn sizes(graph: &Graph, inputs: &Inputs) -> Result<Vec<usize>, InterpError> {
     let mut given: BTreeMap<&str, usize> = inputs.sizes.iter().map(|(k, &v)| (k.as_str(), v)).collect();
     for node in &graph.nodes {
         let Op::Input { name, axes } = &node.op else { continue };
-        let Some(tensor) = inputs.tensors.get(name) else { continue };
+        let Some(tensor) = inputs.tensors.get(name) else {
+            continue;
+        };
         for (axis, &size) in axes.iter().zip(&tensor.shape) {
             given.entry(&graph.axes[axis.index()].name).or_insert(size);
         }
@@ -146,7 +152,9 @@ fn sizes(graph: &Graph, inputs: &Inputs) -> Result<Vec<usize>, InterpError> {
     let mut sizes: Vec<usize> = Vec::with_capacity(graph.axes.len());
     for axis in &graph.axes {
         sizes.push(match axis.size {
-            Size::Runtime => *given.get(axis.name.as_str()).ok_or_else(|| InterpError::MissingSize(axis.name.clone()))?,
+            Size::Runtime => *given
+                .get(axis.name.as_str())
+                .ok_or_else(|| InterpError::MissingSize(axis.name.clone()))?,
             Size::Const(n) => n as usize,
             Size::Same(of) => sizes[of.index()],
             Size::CeilDiv { of, by } => sizes[of.index()].div_ceil(by as usize),
@@ -156,7 +164,13 @@ fn sizes(graph: &Graph, inputs: &Inputs) -> Result<Vec<usize>, InterpError> {
 }
 
 /// An input tensor over the graph's axes.
-fn load(graph: &Graph, sizes: &[usize], name: &str, axes: &[crate::ir::Axis], given: &Tensor) -> Result<Dense, InterpError> {
+fn load(
+    graph: &Graph,
+    sizes: &[usize],
+    name: &str,
+    axes: &[crate::ir::Axis],
+    given: &Tensor,
+) -> Result<Dense, InterpError> {
     let show = |names: &[String], shape: &[usize]| {
         let parts: Vec<String> = names.iter().zip(shape).map(|(n, s)| format!("{n} = {s}")).collect();
         format!("[{}]", parts.join(", "))
@@ -165,8 +179,16 @@ fn load(graph: &Graph, sizes: &[usize], name: &str, axes: &[crate::ir::Axis], gi
     let shape: Vec<usize> = axes.iter().map(|a| sizes[a.index()]).collect();
     if given.axes != names || given.shape != shape || given.data.len() != shape.iter().product::<usize>() {
         let (expected, given) = (show(&names, &shape), show(&given.axes, &given.shape));
-        return Err(InterpError::Shape { name: name.to_owned(), expected, given });
+        return Err(InterpError::Shape {
+            name: name.to_owned(),
+            expected,
+            given,
+        });
     }
     let dense = Dense::new(axes.to_vec(), shape, given.data.clone());
-    Ok(if axes.is_sorted() { dense } else { dense::renamed(&dense, axes) })
+    Ok(if axes.is_sorted() {
+        dense
+    } else {
+        dense::renamed(&dense, axes)
+    })
 }

@@ -18,8 +18,8 @@ pub enum Token {
 }
 
 const MARKS: [&str; 27] = [
-    "->", "<=", ">=", "==", "!=", "&&", "||", "{", "}", "(", ")", "[", "]", ",", ":", "=", ".", "+", "-", "*", "/", "%",
-    "<", ">", "!", "&", "|",
+    "->", "<=", ">=", "==", "!=", "&&", "||", "{", "}", "(", ")", "[", "]", ",", ":", "=", ".", "+", "-", "*", "/",
+    "%", "<", ">", "!", "&", "|",
 ];
 
 /// Tokens with their lines.
@@ -33,9 +33,14 @@ pub fn lex(text: &str) -> Result<Vec<(Token, u32)>, Error> {
             rest = rest.trim_start();
             let Some(first) = rest.chars().next() else { break };
             let (token, len) = if first.is_ascii_digit() {
-                number_token(rest).ok_or_else(|| Error { line: number, message: format!("no number: `{rest}`") })?
+                number_token(rest).ok_or_else(|| Error {
+                    line: number,
+                    message: format!("no number: `{rest}`"),
+                })?
             } else if first.is_ascii_alphabetic() || first == '_' {
-                let len = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let len = rest
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
                 let token = match &rest[..len] {
                     "inf" => Token::Real(f64::INFINITY),
                     "nan" => Token::Real(f64::NAN),
@@ -44,7 +49,10 @@ pub fn lex(text: &str) -> Result<Vec<(Token, u32)>, Error> {
                 (token, len)
             } else {
                 let mark = MARKS.iter().find(|m| rest.starts_with(**m));
-                let mark = mark.ok_or_else(|| Error { line: number, message: format!("unexpected `{first}`") })?;
+                let mark = mark.ok_or_else(|| Error {
+                    line: number,
+                    message: format!("unexpected `{first}`"),
+                })?;
                 match *mark {
                     "(" | "[" => depth += 1,
                     ")" | "]" => depth = depth.saturating_sub(1),
@@ -63,7 +71,11 @@ pub fn lex(text: &str) -> Result<Vec<(Token, u32)>, Error> {
 }
 
 fn number_token(text: &str) -> Option<(Token, usize)> {
-    let digits = |from: usize| text[from..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |n| from + n);
+    let digits = |from: usize| {
+        text[from..]
+            .find(|c: char| !c.is_ascii_digit())
+            .map_or(text.len(), |n| from + n)
+    };
     let mut end = digits(0);
     let mut real = false;
     if text[end..].starts_with('.') {

@@ -1,9 +1,9 @@
 //! Text to graphs.
 
+use super::Error;
 use super::lex::{Token, lex};
-use super::{BINARY, Error, REDUCE, UNARY, op_of};
 use crate::build::{Builder, CompDef, FoldDef};
-use crate::ir::{Axis, Binary, Direction, FoldId, Graph, Mode, Op, Side, Size, Ty, Unary, Val};
+use crate::ir::{Axis, Direction, FoldId, Graph, Mode, Op, Size, Ty, Val};
 use crate::verify::Place;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub struct Parsed {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Lines {
     axes: Vec<u32>,
-    vals: Vec<u32>,
+    pub(super) vals: Vec<u32>,
     folds: Vec<u32>,
     outputs: Vec<u32>,
 }
@@ -61,8 +61,14 @@ pub fn parse(text: &str) -> Result<Parsed, Error> {
 
 /// Where every fold is called `f0`, `f1`, … the names are their numbers.
 fn number_folds(mut parsed: Parsed, names: &[String]) -> Parsed {
-    let numbers: Option<Vec<u32>> =
-        names.iter().map(|n| n.strip_prefix('f').and_then(|n| n.parse().ok()).filter(|m| format!("f{m}") == *n)).collect();
+    let numbers: Option<Vec<u32>> = names
+        .iter()
+        .map(|n| {
+            n.strip_prefix('f')
+                .and_then(|n| n.parse().ok())
+                .filter(|m| format!("f{m}") == *n)
+        })
+        .collect();
     let Some(numbers) = numbers else { return parsed };
     let mut place: Vec<Option<usize>> = vec![None; names.len()];
     for (n, &number) in numbers.iter().enumerate() {
@@ -71,7 +77,9 @@ fn number_folds(mut parsed: Parsed, names: &[String]) -> Parsed {
             None => return parsed,
         }
     }
-    let Some(place) = place.into_iter().collect::<Option<Vec<usize>>>() else { return parsed };
+    let Some(place) = place.into_iter().collect::<Option<Vec<usize>>>() else {
+        return parsed;
+    };
     let g = &mut parsed.graph;
     g.folds = place.iter().map(|&n| g.folds[n].clone()).collect();
     parsed.lines.folds = place.iter().map(|&n| parsed.lines.folds[n]).collect();
@@ -83,34 +91,35 @@ fn number_folds(mut parsed: Parsed, names: &[String]) -> Parsed {
     parsed
 }
 
-/// Expressions deeper than this are refused before they exhaust the stack.
-const MAX_DEPTH: u32 = 100;
-
-struct Parser {
-    tokens: Vec<(Token, u32)>,
-    at: usize,
-    depth: u32,
-    b: Builder,
-    lines: Lines,
-    names: BTreeMap<String, Val>,
+/// The state of a parse.
+pub(super) struct Parser {
+    pub(super) tokens: Vec<(Token, u32)>,
+    pub(super) at: usize,
+    pub(super) depth: u32,
+    pub(super) b: Builder,
+    pub(super) lines: Lines,
+    pub(super) names: BTreeMap<String, Val>,
     /// Names given within closed folds: they may be given anew.
-    closed: BTreeSet<String>,
-    folds: Vec<String>,
-    open: Vec<FoldId>,
+    pub(super) closed: BTreeSet<String>,
+    pub(super) folds: Vec<String>,
+    pub(super) open: Vec<FoldId>,
 }
 
-type Result<T, E = Error> = std::result::Result<T, E>;
+pub(super) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Parser {
-    fn line(&self) -> u32 {
+    pub(super) fn line(&self) -> u32 {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |t| t.1)
     }
 
-    fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
-        Err(Error { line: self.line(), message: message.into() })
+    pub(super) fn fail<T>(&self, message: impl Into<String>) -> Result<T> {
+        Err(Error {
+            line: self.line(),
+            message: message.into(),
+        })
     }
 
-    fn expected<T>(&self, what: &str) -> Result<T> {
+    pub(super) fn expected<T>(&self, what: &str) -> Result<T> {
         let found = match self.tokens.get(self.at) {
             None => "the end".to_owned(),
             Some((Token::Newline, _)) => "the end of the line".to_owned(),
@@ -122,31 +131,35 @@ impl Parser {
         self.fail(format!("expected {what}, found {found}"))
     }
 
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at).map(|t| &t.0)
     }
 
-    fn is(&self, mark: &str) -> bool {
+    pub(super) fn is(&self, mark: &str) -> bool {
         matches!(self.peek(), Some(Token::Mark(m)) if *m == mark)
     }
 
-    fn eat(&mut self, mark: &str) -> bool {
+    pub(super) fn eat(&mut self, mark: &str) -> bool {
         let found = self.is(mark);
         self.at += usize::from(found);
         found
     }
 
-    fn mark(&mut self, mark: &str) -> Result<()> {
-        if self.eat(mark) { Ok(()) } else { self.expected(&format!("`{mark}`")) }
+    pub(super) fn mark(&mut self, mark: &str) -> Result<()> {
+        if self.eat(mark) {
+            Ok(())
+        } else {
+            self.expected(&format!("`{mark}`"))
+        }
     }
 
-    fn word(&mut self, word: &str) -> bool {
+    pub(super) fn word(&mut self, word: &str) -> bool {
         let found = matches!(self.peek(), Some(Token::Ident(name)) if name == word);
         self.at += usize::from(found);
         found
     }
 
-    fn ident(&mut self, what: &str) -> Result<String> {
+    pub(super) fn ident(&mut self, what: &str) -> Result<String> {
         match self.peek() {
             Some(Token::Ident(name)) => {
                 let name = name.clone();
@@ -167,8 +180,10 @@ impl Parser {
         }
     }
 
-    fn axis(&mut self) -> Result<Axis> {
-        let Some(Token::Ident(name)) = self.peek() else { return self.expected("an axis") };
+    pub(super) fn axis(&mut self) -> Result<Axis> {
+        let Some(Token::Ident(name)) = self.peek() else {
+            return self.expected("an axis");
+        };
         match self.b.graph.axis(name) {
             Some(axis) => {
                 self.at += 1;
@@ -178,7 +193,7 @@ impl Parser {
         }
     }
 
-    fn axes(&mut self, open: &str, close: &str) -> Result<Vec<Axis>> {
+    pub(super) fn axes(&mut self, open: &str, close: &str) -> Result<Vec<Axis>> {
         self.mark(open)?;
         let mut axes = Vec::new();
         while !self.eat(close) {
@@ -201,7 +216,11 @@ impl Parser {
             self.item()?;
         }
         self.newline()?;
-        if self.at < self.tokens.len() { self.expected("the end") } else { Ok(()) }
+        if self.at < self.tokens.len() {
+            self.expected("the end")
+        } else {
+            Ok(())
+        }
     }
 
     fn item(&mut self) -> Result<()> {
@@ -310,12 +329,20 @@ impl Parser {
         }
         let mut over = Vec::new();
         loop {
-            over.push(if self.is("(") { self.axes("(", ")")? } else { vec![self.axis()?] });
+            over.push(if self.is("(") {
+                self.axes("(", ")")?
+            } else {
+                vec![self.axis()?]
+            });
             if !self.eat(",") {
                 break;
             }
         }
-        let direction = if self.word("backward") { Direction::Backward } else { Direction::Forward };
+        let direction = if self.word("backward") {
+            Direction::Backward
+        } else {
+            Direction::Forward
+        };
         let mode = match () {
             () if self.word("inclusive") => Mode::Inclusive,
             () if self.word("exclusive") => Mode::Exclusive,
@@ -344,7 +371,15 @@ impl Parser {
             comps.push(CompDef { name, axes, init, lift });
         }
         let names: Vec<String> = comps.iter().map(|c| c.name.clone()).collect();
-        let id = self.b.fold(FoldDef { over, direction, mode, associative }, comps);
+        let id = self.b.fold(
+            FoldDef {
+                over,
+                direction,
+                mode,
+                associative,
+            },
+            comps,
+        );
         self.folds.push(name);
         self.lines.folds.push(line);
         self.open.push(id);
@@ -365,7 +400,8 @@ impl Parser {
             self.newline()?;
         }
         self.open.pop();
-        self.closed.extend(self.names.keys().filter(|n| !outside.contains(*n)).cloned());
+        self.closed
+            .extend(self.names.keys().filter(|n| !outside.contains(*n)).cloned());
         let missing = combines.iter().position(Option::is_none);
         if let Some(n) = missing {
             return self.fail(format!("component `{}` is not combined", names[n]));
@@ -373,243 +409,5 @@ impl Parser {
         let combines: Vec<Val> = combines.into_iter().flatten().collect();
         self.b.combine(id, &combines);
         self.newline()
-    }
-
-    fn push(&mut self, op: Op) -> Val {
-        let line = self.line();
-        self.lines.vals.push(line);
-        self.b.op(op)
-    }
-
-    fn expr(&mut self) -> Result<Val> {
-        self.infix(0)
-    }
-
-    /// Operators of at least this level: or, and, comparison, sum, product.
-    fn infix(&mut self, level: u8) -> Result<Val> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return self.fail("an expression nested too deeply");
-        }
-        let mut left = self.prefix()?;
-        while let Some(Token::Mark(mark)) = self.peek() {
-            let mark = *mark;
-            let found = match mark {
-                "||" => 0,
-                "&&" => 1,
-                "<" | "<=" | ">" | ">=" | "==" | "!=" => 2,
-                "+" | "-" => 3,
-                "*" | "/" | "%" => 4,
-                _ => break,
-            };
-            if found < level {
-                break;
-            }
-            self.at += 1;
-            let right = self.infix(found + 1)?;
-            let (op, a, b) = match mark {
-                "||" => (Binary::Or, left, right),
-                "&&" => (Binary::And, left, right),
-                "<" => (Binary::Lt, left, right),
-                "<=" => (Binary::Le, left, right),
-                ">" => (Binary::Lt, right, left),
-                ">=" => (Binary::Le, right, left),
-                "+" => (Binary::Add, left, right),
-                "-" => (Binary::Sub, left, right),
-                "*" => (Binary::Mul, left, right),
-                "/" => (Binary::Div, left, right),
-                "%" => (Binary::Rem, left, right),
-                _ => (Binary::Eq, left, right),
-            };
-            left = self.push(Op::Binary(op, a, b));
-            if mark == "!=" {
-                left = self.push(Op::Unary(Unary::Not, left));
-            }
-        }
-        self.depth -= 1;
-        Ok(left)
-    }
-
-    fn prefix(&mut self) -> Result<Val> {
-        if self.eat("-") {
-            match self.peek() {
-                Some(&Token::Real(x)) => {
-                    self.at += 1;
-                    return Ok(self.push(Op::Real(-x)));
-                }
-                Some(&Token::Int(x)) => {
-                    self.at += 1;
-                    return Ok(self.push(Op::Int(-x)));
-                }
-                _ => {
-                    let a = self.infix(5)?;
-                    return Ok(self.push(Op::Unary(Unary::Neg, a)));
-                }
-            }
-        }
-        if self.eat("!") {
-            let a = self.infix(5)?;
-            return Ok(self.push(Op::Unary(Unary::Not, a)));
-        }
-        if self.eat("(") {
-            let inner = self.expr()?;
-            self.mark(")")?;
-            return Ok(inner);
-        }
-        match self.peek().cloned() {
-            Some(Token::Real(x)) => {
-                self.at += 1;
-                Ok(self.push(Op::Real(x)))
-            }
-            Some(Token::Int(x)) => {
-                self.at += 1;
-                Ok(self.push(Op::Int(x)))
-            }
-            Some(Token::Ident(name)) => {
-                self.at += 1;
-                if self.is("(") { self.call(&name) } else { self.name(&name) }
-            }
-            _ => self.expected("a value"),
-        }
-    }
-
-    fn name(&mut self, name: &str) -> Result<Val> {
-        if let Some(&value) = self.names.get(name) {
-            return Ok(value);
-        }
-        match name {
-            "true" | "false" => Ok(self.push(Op::Bool(name == "true"))),
-            "input" => {
-                let name = self.ident("the name of an input")?;
-                let axes = self.axes("[", "]")?;
-                Ok(self.push(Op::Input { name, axes }))
-            }
-            "scalar" => {
-                let name = self.ident("the name of a scalar")?;
-                Ok(self.push(Op::Scalar(name)))
-            }
-            _ => {
-                self.at -= 1;
-                self.fail(format!("no value `{name}`"))
-            }
-        }
-    }
-
-    fn call(&mut self, name: &str) -> Result<Val> {
-        self.mark("(")?;
-        let op = match name {
-            "index" => Op::Index(self.axis()?),
-            "len" => Op::Len(self.axis()?),
-            "left" | "right" => {
-                let (fold, comp) = self.state()?;
-                let side = if name == "left" { Side::Left } else { Side::Right };
-                Op::Hole { fold, comp, side }
-            }
-            "get" => {
-                let (fold, comp) = self.state()?;
-                Op::Get { fold, comp }
-            }
-            _ => {
-                let first = self.expr()?;
-                self.rest(name, first)?
-            }
-        };
-        self.mark(")")?;
-        Ok(self.push(op))
-    }
-
-    fn rest(&mut self, name: &str, first: Val) -> Result<Op> {
-        if let Some(op) = op_of(&UNARY, name) {
-            return Ok(Op::Unary(op, first));
-        }
-        if let Some(op) = op_of(&BINARY, name) {
-            self.mark(",")?;
-            return Ok(Op::Binary(op, first, self.expr()?));
-        }
-        if let Some(op) = op_of(&REDUCE, name) {
-            self.mark(",")?;
-            return Ok(Op::Reduce { op, of: first, over: self.axes("[", "]")? });
-        }
-        if !["select", "rename", "contract", "gather", "topk", "trisolve"].contains(&name) {
-            return self.fail(format!("no operation `{name}`"));
-        }
-        self.mark(",")?;
-        Ok(match name {
-            "select" => {
-                let then = self.expr()?;
-                self.mark(",")?;
-                Op::Select(first, then, self.expr()?)
-            }
-            "rename" => {
-                let from = self.axis()?;
-                self.mark("->")?;
-                Op::Rename { of: first, from, to: self.axis()? }
-            }
-            "contract" => {
-                let b = self.expr()?;
-                self.mark(",")?;
-                Op::Contract { a: first, b, over: self.axes("[", "]")? }
-            }
-            "gather" => self.gather(first)?,
-            "topk" => {
-                let over = self.axis()?;
-                self.mark("->")?;
-                let rank = self.axis()?;
-                let ascending = self.eat(",");
-                if ascending && !self.word("ascending") {
-                    return self.expected("`ascending`");
-                }
-                Op::TopK { of: first, over, rank, ascending }
-            }
-            _ => {
-                let b = self.expr()?;
-                self.mark(",")?;
-                let row = self.axis()?;
-                self.mark(",")?;
-                Op::TriSolve { a: first, b, row, col: self.axis()? }
-            }
-        })
-    }
-
-    fn gather(&mut self, of: Val) -> Result<Op> {
-        self.mark("[")?;
-        let mut at = Vec::new();
-        while !self.eat("]") {
-            if !at.is_empty() {
-                self.mark(",")?;
-            }
-            let axis = self.axis()?;
-            self.mark("=")?;
-            at.push((axis, self.expr()?));
-        }
-        let mut fill = None;
-        if self.eat(",") {
-            let negative = self.eat("-");
-            let Some(&Token::Real(x)) = self.peek() else { return self.expected("a real number") };
-            self.at += 1;
-            fill = Some(if negative { -x } else { x });
-        }
-        Ok(Op::Gather { of, at, fill })
-    }
-
-    /// `fold.component`, or a component of an enclosing fold.
-    fn state(&mut self) -> Result<(FoldId, u32)> {
-        let first = self.ident("a component")?;
-        let find = |b: &Builder, fold: FoldId, name: &str| {
-            let comps = &b.graph.folds[fold.index()].comps;
-            comps.iter().position(|c| c.name == name).map(|n| n as u32)
-        };
-        if !self.eat(".") {
-            let found = self.open.iter().rev().find_map(|&f| find(&self.b, f, &first).map(|n| (f, n)));
-            return found.map_or_else(|| self.fail(format!("no component `{first}` here")), Ok);
-        }
-        let Some(fold) = self.folds.iter().position(|name| *name == first).map(|n| FoldId(n as u32)) else {
-            return self.fail(format!("no fold `{first}`"));
-        };
-        let name = self.ident("a component")?;
-        match find(&self.b, fold, &name) {
-            Some(n) => Ok((fold, n)),
-            None => self.fail(format!("no component `{name}` in `{first}`")),
-        }
     }
 }

@@ -23,7 +23,10 @@ impl fmt::Display for Graph {
         let mut open: Vec<&Block> = Vec::new();
         for n in 0..=self.nodes.len() {
             loop {
-                if let Some(block) = open.last().filter(|b| b.end <= n && next.peek().is_none_or(|o| o.start >= b.end)) {
+                if let Some(block) = open
+                    .last()
+                    .filter(|b| b.end <= n && next.peek().is_none_or(|o| o.start >= b.end))
+                {
                     close(f, self, block.fold, open.len())?;
                     open.pop();
                 } else if let Some(block) = next.next_if(|b| b.start <= n) {
@@ -35,11 +38,24 @@ impl fmt::Display for Graph {
             }
             if let Some(node) = self.nodes.get(n) {
                 indent(f, open.len() + 1)?;
-                writeln!(f, "{}: {}{} = {}", Val(n as u32), ty_name(node.ty), axes(self, &node.axes), op(self, node))?;
+                writeln!(
+                    f,
+                    "{}: {}{} = {}",
+                    Val(n as u32),
+                    ty_name(node.ty),
+                    axes(self, &node.axes),
+                    op(self, node)
+                )?;
             }
         }
         for output in &self.outputs {
-            writeln!(f, "    output {}{} = {}", output.name, axes(self, &output.axes), output.value)?;
+            writeln!(
+                f,
+                "    output {}{} = {}",
+                output.name,
+                axes(self, &output.axes),
+                output.value
+            )?;
         }
         writeln!(f, "}}")
     }
@@ -61,7 +77,11 @@ fn blocks(g: &Graph) -> Vec<Block> {
         let uses = |node: &Node| matches!(&node.op, Op::Hole { fold, .. } | Op::Get { fold, .. } if *fold == id);
         let start = g.nodes.iter().position(uses).unwrap_or(g.nodes.len());
         let combines = fold.comps.iter().map(|c| c.combine.index() + 1);
-        let last = regions.of_val.iter().rposition(|of| of.contains(&id)).map_or(start, |n| n + 1);
+        let last = regions
+            .of_val
+            .iter()
+            .rposition(|of| of.contains(&id))
+            .map_or(start, |n| n + 1);
         let end = combines.chain([last, start]).max().unwrap_or(start).min(g.nodes.len());
         blocks.push(Block { fold: id, start, end });
     }
@@ -92,7 +112,12 @@ fn header(f: &mut fmt::Formatter<'_>, g: &Graph, id: FoldId, depth: usize) -> fm
             axes => write!(f, "{comma}({})", list(g, axes))?,
         }
     }
-    let Fold { direction, mode, associative, .. } = fold;
+    let Fold {
+        direction,
+        mode,
+        associative,
+        ..
+    } = fold;
     if *direction == Direction::Backward {
         write!(f, " backward")?;
     }
@@ -108,7 +133,14 @@ fn header(f: &mut fmt::Formatter<'_>, g: &Graph, id: FoldId, depth: usize) -> fm
     for comp in &fold.comps {
         indent(f, depth + 1)?;
         let lifts: Vec<String> = comp.lift.iter().map(Val::to_string).collect();
-        writeln!(f, "state {}{} = {}, lift {}", comp.name, axes(g, &comp.axes), comp.init, lifts.join(", "))?;
+        writeln!(
+            f,
+            "state {}{} = {}, lift {}",
+            comp.name,
+            axes(g, &comp.axes),
+            comp.init,
+            lifts.join(", ")
+        )?;
     }
     Ok(())
 }
@@ -123,7 +155,9 @@ fn close(f: &mut fmt::Formatter<'_>, g: &Graph, id: FoldId, depth: usize) -> fmt
 }
 
 fn name(g: &Graph, axis: Axis) -> String {
-    g.axes.get(axis.index()).map_or_else(|| axis.to_string(), |d| d.name.clone())
+    g.axes
+        .get(axis.index())
+        .map_or_else(|| axis.to_string(), |d| d.name.clone())
 }
 
 fn list(g: &Graph, axes: &[Axis]) -> String {
@@ -158,13 +192,26 @@ fn op(g: &Graph, node: &Node) -> String {
             let fill = fill.map_or(String::new(), |x| format!(", {x:?}"));
             format!("gather({of}, [{}]{fill})", at.join(", ")).replace("NaN", "nan")
         }
-        Op::TopK { of, over, rank, ascending } => {
+        Op::TopK {
+            of,
+            over,
+            rank,
+            ascending,
+        } => {
             let order = if *ascending { ", ascending" } else { "" };
             format!("topk({of}, {} -> {}{order})", name(g, *over), name(g, *rank))
         }
         Op::TriSolve { a, b, row, col } => format!("trisolve({a}, {b}, {}, {})", name(g, *row), name(g, *col)),
-        Op::Hole { fold, comp, side: Side::Left } => format!("left({})", state(*fold, *comp)),
-        Op::Hole { fold, comp, side: Side::Right } => format!("right({})", state(*fold, *comp)),
+        Op::Hole {
+            fold,
+            comp,
+            side: Side::Left,
+        } => format!("left({})", state(*fold, *comp)),
+        Op::Hole {
+            fold,
+            comp,
+            side: Side::Right,
+        } => format!("right({})", state(*fold, *comp)),
         Op::Get { fold, comp } => format!("get({})", state(*fold, *comp)),
     }
 }

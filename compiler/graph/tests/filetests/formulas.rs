@@ -36,9 +36,14 @@ fn softmax(scores: &[f64]) -> Vec<f64> {
 fn attention(c: &Case) -> Results {
     let (mut o, mut lse) = (Vec::new(), Vec::new());
     for i in 0..c.len("i") {
-        let seen: Vec<usize> = (0..c.len("j")).filter(|&j| c.at("own", &[i]) == c.at("document", &[j])).collect();
+        let seen: Vec<usize> = (0..c.len("j"))
+            .filter(|&j| c.at("own", &[i]) == c.at("document", &[j]))
+            .collect();
         let scale = 1.0 / (c.len("d") as f64).sqrt();
-        let scores: Vec<f64> = seen.iter().map(|&j| score(c, i, j) * scale + c.at("bias", &[i, j])).collect();
+        let scores: Vec<f64> = seen
+            .iter()
+            .map(|&j| score(c, i, j) * scale + c.at("bias", &[i, j]))
+            .collect();
         let p = softmax(&scores);
         o.extend((0..c.len("e")).map(|e| dot(seen.len(), |x| p[x], |x| c.at("v", &[seen[x], e]))));
         lse.push(scores.iter().map(|s| s.exp()).sum::<f64>().ln());
@@ -51,11 +56,15 @@ fn lightning(c: &Case) -> Vec<f64> {
     for h in 0..c.len("h") {
         for t in 0..c.len("t") {
             for e in 0..c.len("e") {
-                out.push((0..=t).map(|s| {
-                    let decay = (-c.at("s", &[h]) * (t - s) as f64).exp();
-                    let score = dot(c.len("d"), |d| c.at("q", &[h, t, d]), |d| c.at("k", &[h, s, d]));
-                    decay * score * c.at("v", &[h, s, e])
-                }).sum());
+                out.push(
+                    (0..=t)
+                        .map(|s| {
+                            let decay = (-c.at("s", &[h]) * (t - s) as f64).exp();
+                            let score = dot(c.len("d"), |d| c.at("q", &[h, t, d]), |d| c.at("k", &[h, s, d]));
+                            decay * score * c.at("v", &[h, s, e])
+                        })
+                        .sum(),
+                );
             }
         }
     }
@@ -70,8 +79,15 @@ fn landmark(c: &Case) -> Vec<f64> {
     let mut out = Vec::new();
     for i in 0..c.len("j") {
         let own = i / 4;
-        let group: Vec<usize> =
-            (0..c.len("j")).filter(|&j| if j / 4 == own { j <= i && !(j == i && j % 4 == 3) } else { j < i && j % 4 == 3 }).collect();
+        let group: Vec<usize> = (0..c.len("j"))
+            .filter(|&j| {
+                if j / 4 == own {
+                    j <= i && !(j == i && j % 4 == 3)
+                } else {
+                    j < i && j % 4 == 3
+                }
+            })
+            .collect();
         let p = softmax(&group.iter().map(|&j| score(c, i, j)).collect::<Vec<_>>());
         let mut weight = vec![0.0; c.len("j")];
         for (&j, p) in group.iter().zip(p) {
@@ -102,7 +118,9 @@ fn causal(c: &Case, n: usize, scale: f64) -> Vec<Vec<f64>> {
 }
 
 fn weighted(c: &Case, p: &[Vec<f64>]) -> Vec<f64> {
-    p.iter().flat_map(|row| (0..c.len("e")).map(|e| dot(row.len(), |j| row[j], |j| c.at("v", &[j, e])))).collect()
+    p.iter()
+        .flat_map(|row| (0..c.len("e")).map(|e| dot(row.len(), |j| row[j], |j| c.at("v", &[j, e]))))
+        .collect()
 }
 
 fn var(c: &Case) -> Vec<f64> {
@@ -110,7 +128,9 @@ fn var(c: &Case) -> Vec<f64> {
     let mut p = causal(c, n, 1.0);
     let class = |j: usize| c.at("class", &[j]) as usize;
     for row in &mut p {
-        let mass: Vec<f64> = (0..4).map(|x| (0..n).filter(|&j| class(j) == x).map(|j| row[j]).sum()).collect();
+        let mass: Vec<f64> = (0..4)
+            .map(|x| (0..n).filter(|&j| class(j) == x).map(|j| row[j]).sum())
+            .collect();
         let visual = mass[1] + mass[2];
         if mass[1] > 0.5 * visual || visual < 0.2 {
             continue;
@@ -134,7 +154,11 @@ fn act(c: &Case) -> Vec<f64> {
     for row in &mut p {
         let mass: f64 = sinks.iter().map(|&j| row[j]).sum();
         for (j, p) in row.iter_mut().enumerate() {
-            *p = if sinks.contains(&j) { 0.4 * *p } else { *p + *p / (1.0 - mass) * 0.6 * mass };
+            *p = if sinks.contains(&j) {
+                0.4 * *p
+            } else {
+                *p + *p / (1.0 - mass) * 0.6 * mass
+            };
         }
     }
     p[0] = (0..n).map(|j| f64::from(u8::from(j == 0))).collect();
@@ -160,7 +184,10 @@ fn routing(c: &Case) -> Results {
         let keys = nearest("k", cluster);
         for i in nearest("q", cluster) {
             let seen: Vec<usize> = keys.iter().copied().filter(|&j| j <= i).collect();
-            let mut scores: Vec<f64> = seen.iter().map(|&j| dot(d, |x| unit("q", i, x), |x| unit("k", j, x))).collect();
+            let mut scores: Vec<f64> = seen
+                .iter()
+                .map(|&j| dot(d, |x| unit("q", i, x), |x| unit("k", j, x)))
+                .collect();
             scores.extend((0..2).map(|m| dot(d, |x| unit("q", i, x), |x| c.at("mk", &[cluster, m, x]))));
             let p = softmax(&scores);
             for (e, sum) in sums[i].iter_mut().enumerate() {
@@ -170,7 +197,10 @@ fn routing(c: &Case) -> Results {
             count[i] += 1.0;
         }
     }
-    let o = sums.iter().zip(&count).flat_map(|(s, &n)| s.iter().map(move |x| if n > 0.0 { x / n } else { 0.0 }));
+    let o = sums
+        .iter()
+        .zip(&count)
+        .flat_map(|(s, &n)| s.iter().map(move |x| if n > 0.0 { x / n } else { 0.0 }));
     vec![("o", o.collect()), ("count", count)]
 }
 
@@ -186,11 +216,17 @@ fn combiner(c: &Case) -> Vec<f64> {
         let direct = i - own * 4 + 1;
         for e in 0..e {
             let near = dot(direct, |x| p[x], |x| c.at("v", &[own * 4 + x, e]));
-            let far = dot(own, |b| p[direct + b], |b| {
-                let inside: Vec<f64> = (0..4).map(|r| dot(d, |x| pool("q", b, x), |x| c.at("k", &[b * 4 + r, x]))).collect();
-                let inside = softmax(&inside);
-                dot(4, |r| inside[r], |r| c.at("v", &[b * 4 + r, e]))
-            });
+            let far = dot(
+                own,
+                |b| p[direct + b],
+                |b| {
+                    let inside: Vec<f64> = (0..4)
+                        .map(|r| dot(d, |x| pool("q", b, x), |x| c.at("k", &[b * 4 + r, x])))
+                        .collect();
+                    let inside = softmax(&inside);
+                    dot(4, |r| inside[r], |r| c.at("v", &[b * 4 + r, e]))
+                },
+            );
             out.push(near + far);
         }
     }
@@ -202,7 +238,13 @@ fn third_order(c: &Case) -> Vec<f64> {
     let mut out = Vec::new();
     for i in 0..c.len("i") {
         let scores: Vec<f64> = (0..n * n)
-            .map(|p| dot(d, |x| c.at("q", &[i, x]) * c.at("k1", &[p / n, x]), |x| c.at("k2", &[p % n, x])) / d as f64)
+            .map(|p| {
+                dot(
+                    d,
+                    |x| c.at("q", &[i, x]) * c.at("k1", &[p / n, x]),
+                    |x| c.at("k2", &[p % n, x]),
+                ) / d as f64
+            })
             .collect();
         let p = softmax(&scores);
         out.extend((0..d).map(|x| dot(n * n, |y| p[y], |y| c.at("v1", &[y / n, x]) * c.at("v2", &[y % n, x]))));
@@ -218,7 +260,9 @@ fn delta(c: &Case) -> Vec<f64> {
         let k = |x: usize| c.at("k", &[t, x]);
         let error: Vec<f64> = (0..e).map(|y| c.at("v", &[t, y]) - dot(d, k, |x| s[x][y])).collect();
         for (x, row) in s.iter_mut().enumerate() {
-            row.iter_mut().zip(&error).for_each(|(s, u)| *s += c.at("beta", &[t]) * k(x) * u);
+            row.iter_mut()
+                .zip(&error)
+                .for_each(|(s, u)| *s += c.at("beta", &[t]) * k(x) * u);
         }
         out.extend((0..e).map(|y| dot(d, |x| c.at("q", &[t, x]), |x| s[x][y])));
     }
@@ -253,16 +297,18 @@ fn agent(c: &Case) -> Vec<f64> {
     let agent = |a: usize, x: usize| (0..4).map(|r| c.at("q", &[a * 4 + r, x])).sum::<f64>() / 4.0;
     let values: Vec<Vec<f64>> = (0..n / 4)
         .map(|a| {
-            let scores: Vec<f64> =
-                (0..n).map(|j| scale * dot(d, |x| agent(a, x), |x| c.at("k", &[j, x])) + c.at("b1", &[a, j])).collect();
+            let scores: Vec<f64> = (0..n)
+                .map(|j| scale * dot(d, |x| agent(a, x), |x| c.at("k", &[j, x])) + c.at("b1", &[a, j]))
+                .collect();
             let p = softmax(&scores);
             (0..e).map(|y| dot(n, |j| p[j], |j| c.at("v", &[j, y]))).collect()
         })
         .collect();
     let mut out = Vec::new();
     for i in 0..n {
-        let scores: Vec<f64> =
-            (0..n / 4).map(|a| scale * dot(d, |x| c.at("q", &[i, x]), |x| agent(a, x)) + c.at("b2", &[i, a])).collect();
+        let scores: Vec<f64> = (0..n / 4)
+            .map(|a| scale * dot(d, |x| c.at("q", &[i, x]), |x| agent(a, x)) + c.at("b2", &[i, a]))
+            .collect();
         let p = softmax(&scores);
         for y in 0..e {
             let near: f64 = (0..3)
@@ -292,9 +338,14 @@ fn hip(c: &Case) -> Vec<f64> {
                 chunks = best;
                 break;
             }
-            chunks = best.iter().flat_map(|&(s, l)| [(s, l / 2), (s + l / 2, l / 2)]).collect();
+            chunks = best
+                .iter()
+                .flat_map(|&(s, l)| [(s, l / 2), (s + l / 2, l / 2)])
+                .collect();
         }
-        let seen: Vec<usize> = (0..=i).filter(|&j| i - j <= 2 || chunks.iter().any(|x| x.0 == j)).collect();
+        let seen: Vec<usize> = (0..=i)
+            .filter(|&j| i - j <= 2 || chunks.iter().any(|x| x.0 == j))
+            .collect();
         let p = softmax(&seen.iter().map(|&j| score(c, i, j)).collect::<Vec<_>>());
         out.extend((0..c.len("e")).map(|e| dot(seen.len(), |x| p[x], |x| c.at("v", &[seen[x], e]))));
     }

@@ -36,7 +36,9 @@ impl Case {
 }
 
 fn files(folder: &str) -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/filetests/graph").join(folder);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/filetests/graph")
+        .join(folder);
     let entries = std::fs::read_dir(&root).unwrap_or_else(|e| panic!("{}: {e}", root.display()));
     let mut files: Vec<(PathBuf, String)> = entries
         .map(|entry| entry.expect("a readable folder").path())
@@ -49,7 +51,9 @@ fn files(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn header<'t>(text: &'t str, word: &str) -> Vec<&'t str> {
-    text.lines().filter_map(|l| l.strip_prefix("; ")?.strip_prefix(word)?.strip_prefix(' ')).collect()
+    text.lines()
+        .filter_map(|l| l.strip_prefix("; ")?.strip_prefix(word)?.strip_prefix(' '))
+        .collect()
 }
 
 /// A reproducible number in [0, 1).
@@ -65,7 +69,9 @@ fn case(graph: &Graph, text: &str, seed: u64) -> Case {
     let mut inputs = Inputs::default();
     for pair in header(text, "size").iter().flat_map(|l| l.split(',')) {
         let (name, size) = pair.split_once('=').expect("`axis = size`");
-        inputs.sizes.insert(name.trim().to_owned(), size.trim().parse().expect("a size"));
+        inputs
+            .sizes
+            .insert(name.trim().to_owned(), size.trim().parse().expect("a size"));
     }
     let mut ranges = BTreeMap::new();
     for line in header(text, "input") {
@@ -88,8 +94,11 @@ fn case(graph: &Graph, text: &str, seed: u64) -> Case {
     for node in &graph.nodes {
         let Op::Input { name, axes } = &node.op else { continue };
         let (integer, lo, hi) = ranges.get(name.as_str()).copied().unwrap_or((false, -1.0, 1.0));
-        let axes: Vec<(&str, usize)> =
-            axes.iter().map(|a| graph.axes[a.index()].name.as_str()).map(|n| (n, inputs.sizes[n])).collect();
+        let axes: Vec<(&str, usize)> = axes
+            .iter()
+            .map(|a| graph.axes[a.index()].name.as_str())
+            .map(|n| (n, inputs.sizes[n]))
+            .collect();
         let tensor = Tensor::from_fn(&axes, |_| {
             let x = lo + (hi - lo) * noise(&mut state);
             if integer { x.floor() } else { x }
@@ -107,23 +116,35 @@ fn graphs_compute_their_formulas() {
         let graph = text::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}")).graph;
         verify(&graph).unwrap_or_else(|e| panic!("{name}: {e}\n{graph}"));
         let tests = header(&text, "test");
-        let formula = tests[0].strip_prefix("interpret ").unwrap_or_else(|| panic!("{name}: no formula"));
+        let formula = tests[0]
+            .strip_prefix("interpret ")
+            .unwrap_or_else(|| panic!("{name}: no formula"));
         for seed in 0..4 {
             let case = case(&graph, &text, seed);
             let results = run(&graph, &case.inputs).unwrap_or_else(|e| panic!("{name}: {e}"));
             for (output, expected) in formulas::formula(formula, &case) {
                 let found = &results[output].data;
                 assert_eq!(found.len(), expected.len(), "{name}: `{output}`");
-                let scale = expected.iter().filter(|x| x.is_finite()).fold(1e-300_f64, |m, x| m.max(x.abs()));
+                let scale = expected
+                    .iter()
+                    .filter(|x| x.is_finite())
+                    .fold(1e-300_f64, |m, x| m.max(x.abs()));
                 for (at, (x, y)) in found.iter().zip(&expected).enumerate() {
-                    assert!(x == y || (x - y).abs() <= 1e-9 * scale, "{name}: `{output}` at {at}: {x} instead of {y}");
+                    assert!(
+                        x == y || (x - y).abs() <= 1e-9 * scale,
+                        "{name}: `{output}` at {at}: {x} instead of {y}"
+                    );
                 }
                 compared += 1;
             }
             for (n, fold) in graph.folds.iter().enumerate().filter(|(_, f)| f.associative) {
                 let worst = check_associative(&graph, FoldId(n as u32), &case.inputs, 4, seed)
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
-                assert!(worst < 1e-9, "{name}: fold {n} over {:?} re-associates to {worst}", fold.over);
+                assert!(
+                    worst < 1e-9,
+                    "{name}: fold {n} over {:?} re-associates to {worst}",
+                    fold.over
+                );
             }
         }
     }
@@ -136,8 +157,10 @@ fn wrong_graphs_are_refused_where_they_are_wrong() {
         let name = path.display();
         let parsed = text::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         let errors = verify(&parsed.graph).expect_err("an error").0;
-        let mut found: Vec<(u32, String)> =
-            errors.into_iter().map(|e| (parsed.lines.of(e.place).expect("a line"), e.message)).collect();
+        let mut found: Vec<(u32, String)> = errors
+            .into_iter()
+            .map(|e| (parsed.lines.of(e.place).expect("a line"), e.message))
+            .collect();
         found.sort();
         let expected: Vec<(u32, &str)> = text
             .lines()
@@ -154,9 +177,13 @@ fn wrong_graphs_are_refused_where_they_are_wrong() {
 #[test]
 fn what_is_printed_parses_to_the_same_graph() {
     for (path, text) in files("").into_iter().chain(files("errors")) {
-        let graph = text::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display())).graph;
+        let graph = text::parse(&text)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            .graph;
         let printed = graph.to_string();
-        let again = text::parse(&printed).unwrap_or_else(|e| panic!("{}: {e}\n{printed}", path.display())).graph;
+        let again = text::parse(&printed)
+            .unwrap_or_else(|e| panic!("{}: {e}\n{printed}", path.display()))
+            .graph;
         assert!(again == graph, "{}:\n{printed}\n{again}", path.display());
     }
 }
@@ -170,7 +197,11 @@ fn what_is_no_graph_is_refused_with_its_line() {
         ("graph g {\n x = 1.0 2\n}", 2, "expected the end of the line, found `2`"),
         ("graph g {\n x = frobnicate(1.0)\n}", 2, "no operation `frobnicate`"),
         ("graph g {\n x = left(m)\n}", 2, "no component `m` here"),
-        ("graph g {\n axis i\n fold f over i {\n state s[] = 0.0, lift 1.0\n }\n}", 5, "component `s` is not combined"),
+        (
+            "graph g {\n axis i\n fold f over i {\n state s[] = 0.0, lift 1.0\n }\n}",
+            5,
+            "component `s` is not combined",
+        ),
         ("graph g {", 1, "expected"),
         ("graph g {\n x = $\n}", 2, "unexpected `$`"),
         (deep.as_str(), 2, "nested too deeply"),
@@ -191,8 +222,15 @@ fn hostile_graphs_do_not_panic() {
     chain += " output y[i] = v4999\n}";
     let graph = text::parse(&chain).expect("it parses").graph;
     let mut inputs = Inputs::default();
-    inputs.tensors.insert("x".to_owned(), Tensor::from_fn(&[("i", 2)], |_| 0.0));
-    assert!(run(&graph, &inputs).expect_err("too deep").to_string().contains("operations deep"));
+    inputs
+        .tensors
+        .insert("x".to_owned(), Tensor::from_fn(&[("i", 2)], |_| 0.0));
+    assert!(
+        run(&graph, &inputs)
+            .expect_err("too deep")
+            .to_string()
+            .contains("operations deep")
+    );
     // Numbers that name nothing.
     for (_, text) in files("") {
         let good = text::parse(&text).expect("it parses").graph;

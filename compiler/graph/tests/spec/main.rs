@@ -22,7 +22,9 @@ attention streaming {
 fn noise(seed: u64, at: &[usize]) -> f64 {
     let mut z = seed;
     for &n in at {
-        z = (z ^ n as u64).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ n as u64)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z ^= z >> 29;
     }
     (z >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
@@ -37,9 +39,18 @@ struct Case {
 fn case(rows: usize, keys: usize, w: f64) -> Case {
     let mut inputs = Inputs::default();
     let mut add = |name: &str, tensor: Tensor| inputs.tensors.insert(name.to_owned(), tensor);
-    add("q", Tensor::from_fn(&[("b", 2), ("h", 4), ("i", rows), ("d", 8)], |p| noise(1, p)));
-    add("k", Tensor::from_fn(&[("b", 2), ("g", 2), ("j", keys), ("d", 8)], |p| noise(2, p)));
-    add("v", Tensor::from_fn(&[("b", 2), ("g", 2), ("j", keys), ("e", 8)], |p| noise(3, p)));
+    add(
+        "q",
+        Tensor::from_fn(&[("b", 2), ("h", 4), ("i", rows), ("d", 8)], |p| noise(1, p)),
+    );
+    add(
+        "k",
+        Tensor::from_fn(&[("b", 2), ("g", 2), ("j", keys), ("d", 8)], |p| noise(2, p)),
+    );
+    add(
+        "v",
+        Tensor::from_fn(&[("b", 2), ("g", 2), ("j", keys), ("e", 8)], |p| noise(3, p)),
+    );
     add("slope", Tensor::from_fn(&[("h", 4)], |p| noise(4, p)));
     add("doc", Tensor::from_fn(&[("b", 2), ("j", keys)], |p| (p[1] / 5) as f64));
     inputs.scalars.insert("w".to_owned(), w);
@@ -56,7 +67,13 @@ fn direct(case: &Case) -> (Vec<f64>, Vec<f64>) {
         for h in 0..4 {
             for row in 0..rows {
                 let i = row as i64 + keys as i64 - rows as i64;
-                let doc = |j: i64| if j < 0 || j >= keys as i64 { 0.0 } else { t["doc"].data[b * keys + j as usize] };
+                let doc = |j: i64| {
+                    if j < 0 || j >= keys as i64 {
+                        0.0
+                    } else {
+                        t["doc"].data[b * keys + j as usize]
+                    }
+                };
                 let scores: Vec<Option<f64>> = (0..keys as i64)
                     .map(|j| {
                         let seen = j <= i && (i - j <= w || j < 1) && doc(i) == doc(j);
@@ -73,7 +90,10 @@ fn direct(case: &Case) -> (Vec<f64>, Vec<f64>) {
                 lse.push(sum.ln());
                 for e in 0..8 {
                     let value = |j: usize| t["v"].data[((b * 2 + h / 2) * keys + j) * 8 + e];
-                    let weighted = scores.iter().enumerate().filter_map(|(j, s)| s.map(|s| s.exp() * value(j)));
+                    let weighted = scores
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(j, s)| s.map(|s| s.exp() * value(j)));
                     out.push(if sum == 0.0 { 0.0 } else { weighted.sum::<f64>() / sum });
                 }
             }
@@ -93,7 +113,10 @@ fn graph() -> drawloom_graph::Graph {
 fn close(a: &[f64], b: &[f64]) {
     assert_eq!(a.len(), b.len());
     for (n, (x, y)) in a.iter().zip(b).enumerate() {
-        assert!(x == y || (x - y).abs() <= 1e-12 * y.abs().max(1.0), "at {n}: {x} instead of {y}");
+        assert!(
+            x == y || (x - y).abs() <= 1e-12 * y.abs().max(1.0),
+            "at {n}: {x} instead of {y}"
+        );
     }
 }
 
@@ -152,7 +175,9 @@ fn its_fold_is_recognised_and_associative() {
     assert!(worst < 1e-12, "{worst}");
     // Another reference than the larger maximum is another fold.
     let printed = graph.to_string();
-    let changed = text::parse(&printed.replacen(" = max(", " = min(", 1)).expect("it parses").graph;
+    let changed = text::parse(&printed.replacen(" = max(", " = min(", 1))
+        .expect("it parses")
+        .graph;
     assert_eq!(monoid::classify(&changed, FoldId(0)), None);
 }
 
@@ -172,7 +197,12 @@ graph plain {
     let outputs = std::mem::take(&mut b.graph.outputs);
     let (row, column) = (b.index(i), b.index(j));
     let mask = b.binary(drawloom_graph::ir::Binary::Le, column, row);
-    let keys = monoid::Keys { over: vec![j], score: outputs[0].value, mask: Some(mask), value: outputs[1].value };
+    let keys = monoid::Keys {
+        over: vec![j],
+        score: outputs[0].value,
+        mask: Some(mask),
+        value: outputs[1].value,
+    };
     let fold = monoid::log_sum_exp(&mut b, &[keys]);
     let o = monoid::normalised(&mut b, fold, 1, 2);
     b.output("o", o, &[h, i, d]);
