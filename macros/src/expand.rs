@@ -326,7 +326,7 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
 /// The module's documentation: the spec's own, its mask, its arguments, what it costs.
 fn docs(spec: &Spec, manifest: Option<&Manifest>) -> String {
     let mut text = spec.doc.clone();
-    text.push_str("\n\n# Mask\nQueries downwards, keys to the right.\n```text\n");
+    text.push_str("\n\n# Mask\nThe first 64 queries downwards, the first 64 keys to the right.\n```text\n");
     text.push_str(mask_picture(spec, PICTURE, PICTURE).trim_end());
     text.push_str("\n```\n\n# Arguments\n| argument | shape |\n|---|---|\n");
     for input in &spec.inputs {

@@ -98,9 +98,7 @@ fn truncated_and_altered_manifests_are_refused() {
     }
     let refuse = |from: &str, to: &str| {
         assert!(manifest.contains(from), "{from}");
-        open(&manifest.replacen(from, to, 1), &payload)
-            .map(|_| ())
-            .unwrap_err()
+        open(&manifest.replacen(from, to, 1), &payload).map(|_| ()).unwrap_err()
     };
     assert_eq!(
         refuse("\"abi\": 1", "\"abi\": 999"),

@@ -6,6 +6,9 @@
 
 use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
 use crate::spec::Spec;
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
+use std::io;
 
 /// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -138,8 +141,7 @@ pub fn pack(
         modules,
         instances,
     };
-    let mut text =
-        serde_json::to_string_pretty(&manifest).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
+    let mut text = print(&manifest).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
     text.push('\n');
     open(&text, &payload)?;
     Ok((text, payload))
@@ -150,20 +152,13 @@ pub fn pack(
 /// # Errors
 /// [`ArtifactError`], naming what does not hold.
 pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
-    // The ABI first: another one may well have other fields.
-    #[derive(serde::Deserialize)]
-    struct AbiOnly {
-        abi: u32,
-    }
-    let unreadable = |error: serde_json::Error| ArtifactError::Manifest(error.to_string());
-    let AbiOnly { abi } = serde_json::from_str(manifest).map_err(unreadable)?;
-    if abi != ABI {
+    let manifest: Manifest = serde_json::from_str(manifest).map_err(|error| refused(manifest, &error))?;
+    if manifest.abi != ABI {
         return Err(ArtifactError::Abi {
             expected: ABI,
-            given: abi,
+            given: manifest.abi,
         });
     }
-    let manifest: Manifest = serde_json::from_str(manifest).map_err(unreadable)?;
     let given = sha256_hex(payload);
     if given != manifest.payload_sha256 {
         return Err(ArtifactError::Payload {
@@ -184,6 +179,100 @@ pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
         verify_instance(&manifest, instance)?;
     }
     Ok(manifest)
+}
+
+/// Why a text is no manifest: another ABI, which may well have other fields, or no sense at all.
+fn refused(manifest: &str, error: &serde_json::Error) -> ArtifactError {
+    #[derive(serde::Deserialize)]
+    struct AbiOnly {
+        abi: u32,
+    }
+    match serde_json::from_str(manifest) {
+        Ok(AbiOnly { abi }) if abi != ABI => ArtifactError::Abi {
+            expected: ABI,
+            given: abi,
+        },
+        Ok(AbiOnly { .. }) | Err(_) => ArtifactError::Manifest(error.to_string()),
+    }
+}
+
+/// Levels of a manifest that are printed a line for each member: down to the fields of a variant. A formula is one line.
+const OPEN_LEVELS: usize = 5;
+
+/// The manifest as JSON for people and diffs.
+fn print(manifest: &Manifest) -> Result<String, serde_json::Error> {
+    let mut bytes = Vec::new();
+    let formatter = Lines {
+        pretty: PrettyFormatter::new(),
+        level: 0,
+    };
+    manifest.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// Pretty for the first [`OPEN_LEVELS`], compact below.
+struct Lines {
+    pretty: PrettyFormatter<'static>,
+    level: usize,
+}
+
+/// Forwards to the pretty formatter on open levels and to the compact one below.
+macro_rules! by_level {
+    ($($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        fn $name<W: ?Sized + io::Write>(&mut self, writer: &mut W $(, $arg: $ty)*) -> io::Result<()> {
+            if self.level <= OPEN_LEVELS {
+                self.pretty.$name(writer $(, $arg)*)
+            } else {
+                CompactFormatter.$name(writer $(, $arg)*)
+            }
+        }
+    )*};
+}
+
+impl Formatter for Lines {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.level += 1;
+        if self.level <= OPEN_LEVELS {
+            self.pretty.begin_array(writer)
+        } else {
+            CompactFormatter.begin_array(writer)
+        }
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.level += 1;
+        if self.level <= OPEN_LEVELS {
+            self.pretty.begin_object(writer)
+        } else {
+            CompactFormatter.begin_object(writer)
+        }
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.level -= 1;
+        if self.level < OPEN_LEVELS {
+            self.pretty.end_array(writer)
+        } else {
+            CompactFormatter.end_array(writer)
+        }
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.level -= 1;
+        if self.level < OPEN_LEVELS {
+            self.pretty.end_object(writer)
+        } else {
+            CompactFormatter.end_object(writer)
+        }
+    }
+
+    by_level! {
+        begin_array_value(first: bool);
+        end_array_value();
+        begin_object_key(first: bool);
+        begin_object_value();
+        end_object_value();
+    }
 }
 
 /// The spec of a manifest.
