@@ -19,7 +19,7 @@ mod work;
 
 pub use bound::{bound_formula, lower_bound};
 pub use formulas::{Closed, time_formula};
-pub use registers::estimate_registers;
+pub use registers::{BASE_REGISTERS, estimate_registers};
 pub use time::{Footprint, LAUNCH_NS, Occupancy, Pipe, Time, occupancy, time};
 pub use walk::count;
 pub use work::{Work, per_lane, registers};

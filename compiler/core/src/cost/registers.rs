@@ -8,14 +8,15 @@ use super::work::registers;
 use drawloom_kernel::ir::{Block, Kernel, MapOp, Op, Operand, Stmt, Val, visit_effect_mut, visit_op_mut};
 use std::collections::{HashMap, HashSet};
 
-/// Registers beside fragments: tensor and shared-memory addresses, loop counters, limits, the stack of predicates.
+/// Registers beside fragments: tensor and shared-memory addresses, loop counters, limits, operands fetched early.
 ///
 /// # Source
-/// ptxas 12.8 on a kernel of this family that keeps no fragment (copies and barriers alone) uses 24 to 40.
-const BASE: u32 = 32;
+/// ptxas 13.5 on 16 schedules of dense attention, 2026-11-24: 47 to 60 above the fragments wherever it was not bound by a
+/// limit, and spills wherever fewer than that were left.
+pub const BASE_REGISTERS: u32 = 52;
 
 /// Registers of a thread, over all roles. Constants are immediates and take none until a loop carries them; row and
-/// column numbers are a register and an immediate.
+/// column numbers are a register and an immediate; what is made of row and column vectors alone is made where it is used.
 pub fn estimate_registers(kernel: &Kernel) -> u32 {
     let most = kernel
         .roles
@@ -34,7 +35,7 @@ pub fn estimate_registers(kernel: &Kernel) -> u32 {
         })
         .max()
         .unwrap_or(0);
-    BASE + most
+    BASE_REGISTERS + most
 }
 
 /// The live values of a role, while its statements are visited from last to first.
@@ -67,13 +68,14 @@ impl Live<'_> {
                 }
                 Stmt::Let {
                     dst,
-                    op: Op::Map(MapOp::Add | MapOp::Sub, args),
+                    op: Op::Map(op, args),
                 } => {
-                    if args
-                        .iter()
-                        .all(|a| self.kernel.ty(*a).is_scalar() || self.cheap.contains_key(a))
-                    {
+                    let known = |v: &Val| self.kernel.ty(*v).is_scalar() || self.cheap.contains_key(v);
+                    if matches!(op, MapOp::Add | MapOp::Sub) && !self.fills(*dst) && args.iter().all(known) {
                         self.cheap.insert(*dst, 1);
+                    } else if self.fills(*dst) && args.iter().all(|v| !self.fills(*v) || self.cheap.contains_key(v)) {
+                        // Made from row and column vectors element by element, where it is used.
+                        self.cheap.insert(*dst, 0);
                     }
                 }
                 Stmt::Let { .. } | Stmt::Do(_) => {}
@@ -90,7 +92,13 @@ impl Live<'_> {
         }
     }
 
-    /// Scalars are uniform across the warp and live in uniform registers or in [`BASE`].
+    /// Whether a fragment has both rows and columns, and so many elements a lane.
+    fn fills(&self, v: Val) -> bool {
+        let ty = self.kernel.ty(v);
+        ty.rows > 1 && ty.cols > 4
+    }
+
+    /// Scalars are uniform across the warp and live in uniform registers or in [`BASE_REGISTERS`].
     fn size(&self, v: Val) -> u32 {
         let ty = self.kernel.ty(v);
         if ty.is_scalar() {

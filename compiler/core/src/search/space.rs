@@ -1,6 +1,7 @@
 //! The schedules that a kernel could have: enumerated, and rejected one by one with numbers where they cannot run.
 
 use super::{Problem, Purpose, Reason};
+use crate::cost::BASE_REGISTERS;
 use crate::device::RESERVED_SHARED;
 use crate::schedule::{Keys, Pack, QueryHome, Schedule};
 use crate::target::{SMALL_SHARED, Target, register_limit};
@@ -18,9 +19,6 @@ const STAGES: [u32; 3] = [1, 2, 3];
 const ATOM: u32 = 16;
 /// The most CTAs for which registers are reserved; beyond it, more warps hide nothing more.
 const MAX_RESIDENT: u32 = 4;
-/// Registers by which the real need may exceed the estimate before a limit of several CTAs would make ptxas spill.
-const REGISTER_MARGIN: u32 = 16;
-
 /// A schedule and what it occupies, by the formulas of the tiled form (before it is lowered).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Point {
@@ -167,7 +165,7 @@ fn registers(problem: &Problem<'_>, s: &Schedule) -> u32 {
         QueryHome::Shared => rows / 16 * 8,
     };
     let statistics = 3 * rows / 8;
-    32 + rows * e / 32 + rows * s.block_n / 32 + query + statistics + 8
+    BASE_REGISTERS + rows * e / 32 + rows * s.block_n / 32 + query + statistics + 8
 }
 
 /// Shared memory of a CTA: the query tile and the slots of keys and values, each at a multiple of 1024 bytes; the output
@@ -189,7 +187,7 @@ fn shared(problem: &Problem<'_>, s: &Schedule) -> u32 {
 /// How many CTAs registers and shared memory allow: what ptxas is then told to keep possible.
 fn resident(target: &Target, warps: u32, registers: u32, shared: u32, shared_limit: u32) -> u32 {
     let fits = |ctas: &u32| {
-        let registers_fit = registers + REGISTER_MARGIN <= register_limit(target, warps, *ctas);
+        let registers_fit = registers <= register_limit(target, warps, *ctas);
         let bytes = u64::from(*ctas) * (u64::from(shared) + u64::from(RESERVED_SHARED));
         registers_fit && bytes <= u64::from(shared_limit) + u64::from(RESERVED_SHARED)
     };
