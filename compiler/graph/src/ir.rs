@@ -263,6 +263,39 @@ impl Op {
     }
 }
 
+impl Op {
+    /// Replaces every operand.
+    pub fn map_operands(&mut self, mut f: impl FnMut(Val) -> Val) {
+        match self {
+            Op::Real(_)
+            | Op::Int(_)
+            | Op::Bool(_)
+            | Op::Input { .. }
+            | Op::Scalar(_)
+            | Op::Index(_)
+            | Op::Len(_)
+            | Op::Hole { .. }
+            | Op::Get { .. } => {}
+            Op::Unary(_, a) | Op::Rename { of: a, .. } | Op::Reduce { of: a, .. } | Op::TopK { of: a, .. } => {
+                *a = f(*a)
+            }
+            Op::Binary(_, a, b) | Op::Contract { a, b, .. } | Op::TriSolve { a, b, .. } => {
+                *a = f(*a);
+                *b = f(*b);
+            }
+            Op::Select(c, a, b) => {
+                *c = f(*c);
+                *a = f(*a);
+                *b = f(*b);
+            }
+            Op::Gather { of, at, .. } => {
+                *of = f(*of);
+                at.iter_mut().for_each(|p| p.1 = f(p.1));
+            }
+        }
+    }
+}
+
 impl Graph {
     /// A value.
     pub fn node(&self, v: Val) -> &Node {

@@ -1,8 +1,9 @@
 //! Attention graphs: named-axis mathematics with one fold. See [`ir`].
 //!
 //! A checked spec becomes a graph ([`from_spec`](fn@from_spec)); a graph prints and parses ([`text`]), is checked
-//! ([`verify`](fn@verify)), and is computed in `f64` ([`interp`]: the oracle of everything below); its masks are analysed
-//! into key ranges ([`ranges`]). No tile, no memory, no target is known here.
+//! ([`verify`](fn@verify)), and is computed in `f64` ([`interp`]: the oracle of everything below); it is differentiated
+//! ([`differentiate`](fn@differentiate)) and then rewritten ([`rewrite`]); its masks are analysed into key ranges
+//! ([`ranges`]). No tile, no memory, no target is known here.
 
 pub mod build;
 mod differentiate;

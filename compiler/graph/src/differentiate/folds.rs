@@ -33,7 +33,7 @@ impl Maker<'_> {
             self.softmax(id, comps, &results, adjoints);
             return Ok(());
         }
-        let &[ref range] = fold.over.as_slice() else {
+        let [range] = fold.over.as_slice() else {
             return Err(Refused(format!("{id} runs over several ranges")));
         };
         let &[axis] = range.as_slice() else {
@@ -324,43 +324,7 @@ impl Maker<'_> {
 
 /// An operation with other operands.
 fn map_operands(op: &Op, f: impl Fn(Val) -> Val) -> Op {
-    match op.clone() {
-        Op::Unary(op, a) => Op::Unary(op, f(a)),
-        Op::Binary(op, a, b) => Op::Binary(op, f(a), f(b)),
-        Op::Select(c, a, b) => Op::Select(f(c), f(a), f(b)),
-        Op::Rename { of, from, to } => Op::Rename { of: f(of), from, to },
-        Op::Contract { a, b, over } => Op::Contract { a: f(a), b: f(b), over },
-        Op::Reduce { op, of, over } => Op::Reduce { op, of: f(of), over },
-        Op::Gather { of, at, fill } => Op::Gather {
-            of: f(of),
-            at: at.into_iter().map(|(a, v)| (a, f(v))).collect(),
-            fill,
-        },
-        Op::TopK {
-            of,
-            over,
-            rank,
-            ascending,
-        } => Op::TopK {
-            of: f(of),
-            over,
-            rank,
-            ascending,
-        },
-        Op::TriSolve { a, b, row, col } => Op::TriSolve {
-            a: f(a),
-            b: f(b),
-            row,
-            col,
-        },
-        leaf @ (Op::Real(_)
-        | Op::Int(_)
-        | Op::Bool(_)
-        | Op::Input { .. }
-        | Op::Scalar(_)
-        | Op::Index(_)
-        | Op::Len(_)
-        | Op::Hole { .. }
-        | Op::Get { .. }) => leaf,
-    }
+    let mut op = op.clone();
+    op.map_operands(f);
+    op
 }

@@ -310,13 +310,13 @@ fn agent(c: &Case) -> Vec<f64> {
             .map(|a| scale * dot(d, |x| c.at("q", &[i, x]), |x| agent(a, x)) + c.at("b2", &[i, a]))
             .collect();
         let p = softmax(&scores);
-        for y in 0..e {
+        out.extend((0..e).map(|y| {
             let near: f64 = (0..3)
                 .filter(|&w| i + w >= 1 && i + w - 1 < n)
                 .map(|w| c.at("conv", &[w, y]) * c.at("v", &[i + w - 1, y]))
                 .sum();
-            out.push(dot(n / 4, |a| p[a], |a| values[a][y]) + near);
-        }
+            dot(n / 4, |a| p[a], |a| values[a][y]) + near
+        }));
     }
     out
 }
