@@ -1,16 +1,13 @@
 //! The module of a spec: arguments, sizes, launcher, CPU form, and their documentation.
 
+use crate::docs::{docs, output_doc, shape};
 use crate::fallback;
 use crate::input::Call;
 use crate::resolve::{self, Found};
-use drawloom_lang::manifest::Manifest;
-use drawloom_lang::spec::{AxisId, AxisSize, Dtype, ElemType, LseBase, OutputValue, Spec};
-use drawloom_lang::{canonical, mask_picture};
+use drawloom_lang::canonical;
+use drawloom_lang::spec::{AxisSize, Dtype, ElemType, Spec};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote};
-
-/// Points along each side of the mask's picture.
-const PICTURE: usize = 64;
 
 /// The module of a spec, with its error if it has no artifact.
 pub fn module(call: &Call, spec: &Spec) -> TokenStream {
@@ -130,28 +127,6 @@ fn element(spec: &Spec, ty: ElemType, krate: &TokenStream) -> TokenStream {
             let name = ident(&spec.types[set.index()].name);
             quote!(#name)
         }
-    }
-}
-
-/// `f16[b, h, i, d]`, as the spec writes it.
-fn shape(spec: &Spec, ty: ElemType, axes: &[AxisId]) -> String {
-    let ty = match ty {
-        ElemType::Fixed(dtype) => dtype.to_string(),
-        ElemType::Set(set) => spec.types[set.index()].name.clone(),
-    };
-    let axes: Vec<&str> = axes.iter().map(|axis| spec.axes[axis.index()].name.as_str()).collect();
-    format!("{ty}[{}]", axes.join(", "))
-}
-
-fn output_doc(value: OutputValue) -> &'static str {
-    match value {
-        OutputValue::Stage(_) => "Output",
-        OutputValue::Lse {
-            base: LseBase::Nats, ..
-        } => "Output: natural log-sum-exp of the visible scores",
-        OutputValue::Lse {
-            base: LseBase::Bits, ..
-        } => "Output: base-2 log-sum-exp of the visible scores",
     }
 }
 
@@ -319,76 +294,6 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
         /// Whatever is wrong with the arguments.
         pub fn cpu<#declared>(mut args: Args<'_, #named>) -> #result_unit {
             OPERATOR.cpu(#given)
-        }
-    }
-}
-
-/// The module's documentation: the spec's own, its mask, its arguments, what it costs.
-fn docs(spec: &Spec, manifest: Option<&Manifest>) -> String {
-    let mut text = spec.doc.clone();
-    text.push_str("\n\n# Mask\nThe first 64 queries downwards, the first 64 keys to the right.\n```text\n");
-    text.push_str(mask_picture(spec, PICTURE, PICTURE).trim_end());
-    text.push_str("\n```\n\n# Arguments\n| argument | shape |\n|---|---|\n");
-    for input in &spec.inputs {
-        text.push_str(&format!(
-            "| `{}` | `{}` |\n",
-            input.name,
-            shape(spec, input.ty, &input.axes)
-        ));
-    }
-    for scalar in &spec.scalars {
-        text.push_str(&format!("| `{}` | `{}`, a scalar |\n", scalar.name, scalar.ty));
-    }
-    for output in &spec.outputs {
-        text.push_str(&format!(
-            "| `{}` (output) | `{}` |\n",
-            output.name,
-            shape(spec, output.ty, &output.axes)
-        ));
-    }
-    for axis in &spec.axes {
-        match &axis.size {
-            AxisSize::Runtime => {}
-            AxisSize::OneOf(sizes) => text.push_str(&format!("\nAxis `{}` is one of {sizes:?}.\n", axis.name)),
-            AxisSize::Grouped { of, ratios } => text.push_str(&format!(
-                "\nAxis `{}` is `{}` divided by one of {ratios:?}.\n",
-                axis.name,
-                spec.axes[of.index()].name
-            )),
-        }
-    }
-    text.push_str("\n# Cost\n");
-    match manifest {
-        Some(manifest) => cost(manifest, &mut text),
-        None => text.push_str("Not compiled.\n"),
-    }
-    text
-}
-
-/// The predicted cost of each compiled choice, by its variants.
-fn cost(manifest: &Manifest, text: &mut String) {
-    text.push_str("| compiled for | target | schedule | at | issued bytes | lower bound | limit |\n|---|---|---|---|---|---|---|\n");
-    for instance in &manifest.instances {
-        let types = instance.binding.types.iter().map(ToString::to_string);
-        let sizes = instance.binding.sizes.iter().flatten().map(ToString::to_string);
-        let choice: Vec<String> = types.chain(sizes).collect();
-        for variant in &instance.variants {
-            let report = &variant.report;
-            let at: Vec<String> = report
-                .at
-                .iter()
-                .map(|(axis, size)| format!("{axis} = {size}"))
-                .collect();
-            text.push_str(&format!(
-                "| {} | {} | {} | {} | {} | {} | {} |\n",
-                choice.join(", "),
-                variant.target,
-                variant.name,
-                at.join(", "),
-                report.issued_bytes,
-                report.bound_bytes,
-                report.limit
-            ));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The way: [`input`] (tokens to checked specs) → [`resolve`] (the artifact in `.drawloom/`) → [`expand`] (the module);
 //! [`fallback`] makes the errors. No LLVM, no CUDA, no network, no process.
 
+mod docs;
 mod expand;
 mod fallback;
 mod input;

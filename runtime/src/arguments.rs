@@ -2,9 +2,10 @@
 //!
 //! Fixed arrays, so that a launch allocates nothing.
 
+use crate::element::Scalar;
 use crate::error::{Error, list};
 use crate::operator::{MAX_TENSORS, Operator};
-use crate::tensor::{Input, Output, Scalar};
+use crate::tensor::{Input, Output};
 
 /// Most scalars of an operator.
 pub const MAX_SCALARS: usize = 32;

@@ -2,10 +2,11 @@
 
 use crate::arguments::Arguments;
 use crate::cpu;
+use crate::element::Scalar;
 use crate::error::Error;
 use crate::launch::{self, Loaded};
 use crate::operator::Operator;
-use crate::tensor::{Input, Output, Scalar};
+use crate::tensor::{Input, Output};
 use cudarc::driver::CudaContext;
 use drawloom_lang::artifact::{ArtifactError, open, spec_of};
 use drawloom_lang::manifest::Manifest;

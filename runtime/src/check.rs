@@ -2,10 +2,11 @@
 //!
 //! Pure: views in, sizes by axis out. Nothing is allocated unless a check fails.
 
+use crate::element::size_of;
 use crate::error::{Error, list};
 use crate::operator::Operator;
 use crate::select::{Offered, Sizes};
-use crate::tensor::{Place, View, extent, size_of};
+use crate::tensor::{Place, View, extent};
 use drawloom_lang::spec::{AxisSize, Dtype};
 
 /// Largest size of an axis: kernels index with `i32` and round sizes up to whole tiles.

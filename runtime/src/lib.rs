@@ -12,6 +12,7 @@ mod artifact;
 mod check;
 mod cpu;
 mod device;
+mod element;
 mod error;
 mod launch;
 mod module;
@@ -28,15 +29,13 @@ pub use drawloom_lang::artifact::ArtifactError;
 pub use drawloom_lang::manifest;
 pub use drawloom_lang::spec::Dtype;
 pub use drawloom_macros::attn;
+pub use element::{Element, HostMut, HostRef, Scalar};
 pub use error::Error;
 pub use half;
 pub use launch::{Loaded, Workspace};
 pub use module::{context, driver_is_present};
 pub use operator::{Declared, MAX_AXES, MAX_TENSORS, Operator};
-pub use tensor::{
-    DeviceMemory, DeviceMemoryMut, Element, HostMut, HostRef, Input, MAX_RANK, Output, Place, Scalar, Tensor,
-    TensorMut, View,
-};
+pub use tensor::{DeviceMemory, DeviceMemoryMut, Input, MAX_RANK, Output, Place, Tensor, TensorMut, View};
 
 /// The pure part of a launch, for tests and tools: nothing here touches a GPU.
 pub mod planning {

@@ -5,10 +5,11 @@
 
 use crate::check::{self, Wanted};
 use crate::device::Device;
+use crate::element::Scalar;
 use crate::error::Error;
 use crate::operator::Operator;
 use crate::select::{self, Choice, Env, Sizes, WORKSPACE_ALIGN};
-use crate::tensor::{Scalar, View};
+use crate::tensor::View;
 use drawloom_lang::artifact::{MAX_LAUNCHES, MAX_PARAMS, MAX_WORKSPACE};
 use drawloom_lang::manifest::{Arg, Launch, Manifest};
 use drawloom_lang::spec::Dtype;

@@ -4,81 +4,16 @@
 //! the spec when it is used. Strides are in elements, on any axis order; the last axis must be contiguous when it reaches
 //! a kernel.
 
+use crate::element::{Element, HostMut, HostRef, size_of};
 use crate::error::Error;
 use cudarc::driver::{
-    CudaContext, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceRepr, DeviceSlice,
-    SyncOnDrop,
+    CudaContext, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
 };
 use drawloom_lang::spec::Dtype;
-use half::{bf16, f16};
 use std::sync::Arc;
 
 /// Most axes of a tensor.
 pub const MAX_RANK: usize = 8;
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// Element types of tensors.
-pub trait Element: DeviceRepr + Copy + Send + Sync + 'static + sealed::Sealed {
-    /// The language's name for it.
-    const DTYPE: Dtype;
-    #[doc(hidden)]
-    fn host(slice: &[Self]) -> HostRef<'_>;
-    #[doc(hidden)]
-    fn host_mut(slice: &mut [Self]) -> HostMut<'_>;
-}
-
-/// Host memory of any element type.
-#[derive(Clone, Copy, Debug)]
-pub enum HostRef<'a> {
-    /// IEEE binary16.
-    F16(&'a [f16]),
-    /// bfloat16.
-    Bf16(&'a [bf16]),
-    /// IEEE binary32.
-    F32(&'a [f32]),
-    /// Signed 32-bit integers.
-    I32(&'a [i32]),
-}
-
-/// Writable host memory of any element type.
-#[derive(Debug)]
-pub enum HostMut<'a> {
-    /// IEEE binary16.
-    F16(&'a mut [f16]),
-    /// bfloat16.
-    Bf16(&'a mut [bf16]),
-    /// IEEE binary32.
-    F32(&'a mut [f32]),
-    /// Signed 32-bit integers.
-    I32(&'a mut [i32]),
-}
-
-macro_rules! element {
-    ($($ty:ty, $variant:ident;)*) => {$(
-        impl sealed::Sealed for $ty {}
-        impl Element for $ty {
-            const DTYPE: Dtype = Dtype::$variant;
-            fn host(slice: &[Self]) -> HostRef<'_> {
-                HostRef::$variant(slice)
-            }
-            fn host_mut(slice: &mut [Self]) -> HostMut<'_> {
-                HostMut::$variant(slice)
-            }
-        }
-    )*};
-}
-element!(f16, F16; bf16, Bf16; f32, F32; i32, I32;);
-
-/// Size in bytes of an element.
-pub fn size_of(dtype: Dtype) -> u64 {
-    match dtype {
-        Dtype::F16 | Dtype::Bf16 => 2,
-        Dtype::F32 | Dtype::I32 => 4,
-    }
-}
 
 /// Where memory is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -500,36 +435,5 @@ unsafe impl<T: Element, const N: usize> Output for TensorMut<'_, T, N> {
             Sink::Host(slice) => Some(T::host_mut(slice)),
             Sink::Device(_) | Sink::Raw(..) => None,
         }
-    }
-}
-
-/// A run-time scalar.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Scalar {
-    /// Real.
-    F32(f32),
-    /// Integer.
-    I32(i32),
-}
-
-impl Scalar {
-    /// Its type.
-    pub fn dtype(self) -> Dtype {
-        match self {
-            Scalar::F32(_) => Dtype::F32,
-            Scalar::I32(_) => Dtype::I32,
-        }
-    }
-}
-
-impl From<f32> for Scalar {
-    fn from(value: f32) -> Scalar {
-        Scalar::F32(value)
-    }
-}
-
-impl From<i32> for Scalar {
-    fn from(value: i32) -> Scalar {
-        Scalar::I32(value)
     }
 }
