@@ -43,6 +43,21 @@ pub(crate) fn load_global_if<'c>(b: &Build<'c>, cond: Int<'c>, p: Ptr<'c>, fill:
     }
 }
 
+/// `and.pred`: LLVM would take a selection by a conjunction apart into two selections, of floats.
+pub(crate) fn and<'c>(b: &Build<'c>, x: Int<'c>, y: Int<'c>) -> Int<'c> {
+    if x.is_const() || y.is_const() {
+        return b.and(x, y);
+    }
+    let v = b.call_asm(
+        "and.pred $0, $1, $2;",
+        "=b,b,b",
+        Some(b.i1().into()),
+        &[x.into(), y.into()],
+        false,
+    );
+    v.expect("invariant: the conjunction has a result").into_int_value()
+}
+
 /// `trap`, as an instruction that control flow passes: `llvm.trap` would end its block, and with it every later barrier.
 pub(crate) fn trap(b: &Build<'_>) {
     b.call_asm("trap;", "~{memory}", None, &[], true);

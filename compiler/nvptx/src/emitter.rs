@@ -85,6 +85,8 @@ pub(crate) struct Emitter<'c, 'k> {
     registers: Vec<Option<Rc<[Any<'c>]>>>,
     /// Number of low bits known to be zero, for `i32` scalars.
     low_zeros: Vec<u32>,
+    /// Whether a value is [`Op::ColIota`].
+    is_columns: Vec<bool>,
 }
 
 impl<'c, 'k> Emitter<'c, 'k> {
@@ -109,6 +111,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             lane_parts: HashMap::new(),
             registers: vec![None; kernel.types.len()],
             low_zeros: vec![0; kernel.types.len()],
+            is_columns: vec![false; kernel.types.len()],
         }
     }
     /// Enters a loop before whose first iteration `prelude` runs. Whether it is an outermost one.
@@ -311,6 +314,10 @@ impl<'c, 'k> Emitter<'c, 'k> {
     pub fn low_zeros(&self, v: Val) -> u32 {
         self.low_zeros.get(v.index()).copied().unwrap_or(0)
     }
+    /// Whether a value is the column numbers of its fragment.
+    pub fn is_columns(&self, v: Val) -> bool {
+        self.is_columns.get(v.index()).copied().unwrap_or(false)
+    }
     /// Notes what is known of a value from its operation.
     pub fn learn(&mut self, dst: Val, op: &Op) {
         let of = |v: &Val| self.low_zeros(*v);
@@ -335,5 +342,6 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::LoadShared(_) => 0,
         };
         self.low_zeros[dst.index()] = known.min(32);
+        self.is_columns[dst.index()] = matches!(op, Op::ColIota);
     }
 }

@@ -1,12 +1,13 @@
 //! Elementwise operations, constants and coordinates: loops over slots.
 
 use drawloom_kernel::ir::{Dtype, Frag, MapOp, Op, Val};
+use inkwell::IntPredicate;
 
 use crate::build::Any;
 use crate::emitter::{Arg, Emitter};
 use crate::error::{Result, malformed};
 use crate::math;
-use crate::slots::Slots;
+use crate::slots::{Slots, constant_column};
 
 impl<'c> Emitter<'c, '_> {
     /// Emits an operation that computes on each element by itself.
@@ -28,6 +29,13 @@ impl<'c> Emitter<'c, '_> {
             inputs.push((s, self.scalars(*v)?));
         }
         check_types(op, &ty, &types)?;
+        if let (MapOp::Lt | MapOp::Le, [a, b]) = (op, operands) {
+            for (columns, other, columns_first) in [(*a, *b, true), (*b, *a, false)] {
+                if self.is_columns(columns) && types[0].dtype == Dtype::I32 && self.ty(other)?.cols == 1 {
+                    return self.compare_columns(dst, op == MapOp::Lt, columns_first, columns, other);
+                }
+            }
+        }
         let from = types[0].dtype;
         let place = |r: u32, c: u32| inputs.iter().map(|(s, v)| v[s.at(r, c)]).collect::<Vec<Any<'c>>>();
         if op == MapOp::Convert && from == Dtype::F32 && slots.packed(ty.dtype) {
@@ -41,6 +49,36 @@ impl<'c> Emitter<'c, '_> {
             .map(|(r, c)| math::apply(&self.b, op, from, ty.dtype, &place(r, c)));
         let out = out.collect::<Result<Vec<_>>>()?;
         self.define_scalars(dst, out)
+    }
+    /// Emits `columns < other` (or `<=`, or with the sides exchanged), where `other` is the same for all columns.
+    ///
+    /// The part of a column number that depends on the lane goes to the other side, once per row: what remains on this
+    /// side are constants, which a comparison carries. Columns are not negative, so bounds below that may be raised to
+    /// where nothing overflows.
+    fn compare_columns(&mut self, dst: Val, strict: bool, columns_first: bool, columns: Val, other: Val) -> Result<()> {
+        let (ty, layout) = (self.ty(dst)?, self.ty(columns)?.layout);
+        let slots = Slots::of(&ty)?;
+        let first = self.col_of_slot(layout, 0);
+        let bounds = Slots::of(&self.ty(other)?)?;
+        let least = self.b.c32(if columns_first == strict { 0 } else { -1 });
+        let mut shifted = Vec::new();
+        for bound in self.registers(other)?.iter() {
+            let bound = bound.into_int_value();
+            let below = self.b.icmp(IntPredicate::SLT, bound, least);
+            shifted.push(self.b.sub(self.b.select_int(below, least, bound), first));
+        }
+        let predicate = match (columns_first, strict) {
+            (true, true) => IntPredicate::SLT,
+            (true, false) => IntPredicate::SLE,
+            (false, true) => IntPredicate::SGT,
+            (false, false) => IntPredicate::SGE,
+        };
+        let out = slots.iter().map(|(r, c)| {
+            let column = self.b.c32(i64::from(constant_column(layout, c)));
+            self.b.icmp(predicate, column, shifted[bounds.at(r, c)]).into()
+        });
+        let out = out.collect();
+        self.define(dst, out)
     }
     /// Emits a constant.
     pub fn constant(&mut self, dst: Val, value: &Op) -> Result<()> {

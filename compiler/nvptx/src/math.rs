@@ -6,6 +6,7 @@
 use drawloom_kernel::ir::{Dtype, MapOp};
 use inkwell::{FloatPredicate, IntPredicate};
 
+use crate::asm;
 use crate::build::{Any, Build, Float, Int};
 use crate::error::{Result, malformed};
 
@@ -151,7 +152,7 @@ fn on_ints<'c>(b: &Build<'c>, op: MapOp, a: &[Int<'c>]) -> Result<Any<'c>> {
 
 fn on_bools<'c>(b: &Build<'c>, op: MapOp, a: &[Int<'c>]) -> Result<Any<'c>> {
     Ok(match op {
-        MapOp::And => b.and(a[0], a[1]),
+        MapOp::And => asm::and(b, a[0], a[1]),
         MapOp::Or => b.or(a[0], a[1]),
         MapOp::Not => b.not(a[0]),
         MapOp::Eq => b.icmp(IntPredicate::EQ, a[0], a[1]),

@@ -1,22 +1,29 @@
 //! Reductions along rows: first the slots of a lane, then the lanes by butterflies.
 
-use drawloom_kernel::ir::{Layout, ReduceOp, Val};
+use drawloom_kernel::ir::{Dtype, Layout, ReduceOp, Val};
+use inkwell::IntPredicate;
+use inkwell::values::BasicValueEnum;
 
-use crate::build::Float;
 use crate::emitter::Emitter;
 use crate::error::{Result, malformed};
 use crate::math;
 use crate::slots::Slots;
 
 impl<'c> Emitter<'c, '_> {
-    fn combine(&self, op: ReduceOp, a: Float<'c>, b: Float<'c>) -> Float<'c> {
-        match op {
-            ReduceOp::Sum => self.b.fadd(a, b),
-            ReduceOp::Max => math::max(&self.b, a, b),
+    fn combine(&self, op: ReduceOp, a: BasicValueEnum<'c>, b: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
+        match (a, b) {
+            (BasicValueEnum::IntValue(a), BasicValueEnum::IntValue(b)) => match op {
+                ReduceOp::Sum => self.b.add(a, b).into(),
+                ReduceOp::Max => self.b.select_int(self.b.icmp(IntPredicate::SGT, a, b), a, b).into(),
+            },
+            _ => match op {
+                ReduceOp::Sum => self.b.fadd(a.into_float_value(), b.into_float_value()).into(),
+                ReduceOp::Max => math::max(&self.b, a.into_float_value(), b.into_float_value()).into(),
+            },
         }
     }
     /// Combines with the lane whose number differs in the bits of `mask`.
-    fn butterfly(&self, op: ReduceOp, v: Float<'c>, mask: u32) -> Float<'c> {
+    fn butterfly(&self, op: ReduceOp, v: BasicValueEnum<'c>, mask: u32) -> BasicValueEnum<'c> {
         let b = &self.b;
         let args = [
             b.c32(-1).into(),
@@ -24,20 +31,28 @@ impl<'c> Emitter<'c, '_> {
             b.c32(i64::from(mask)).into(),
             b.c32(31).into(),
         ];
-        let other = b.call("llvm.nvvm.shfl.sync.bfly.f32", &[], &args).into_float_value();
-        self.combine(op, v, other)
+        let name = match v {
+            BasicValueEnum::IntValue(_) => "llvm.nvvm.shfl.sync.bfly.i32",
+            _ => "llvm.nvvm.shfl.sync.bfly.f32",
+        };
+        self.combine(op, v, b.call(name, &[], &args))
     }
     /// Emits a reduction of the columns of `of`.
     pub fn reduce(&mut self, dst: Val, op: ReduceOp, of: Val) -> Result<()> {
         let (from, to) = (self.ty(of)?, self.ty(dst)?);
-        if to.rows != from.rows || to.layout != from.layout {
+        if to.rows != from.rows || to.dtype != from.dtype || (to.layout != from.layout && !to.is_scalar()) {
             return malformed(format!("{dst} is no reduction of {of} along rows"));
         }
         let slots = Slots::of(&from)?;
-        let input = self.floats(of)?;
-        let identity = match op {
-            ReduceOp::Sum => self.b.cf(0.0),
-            ReduceOp::Max => self.b.cf(f32::NEG_INFINITY),
+        let input = self.registers(of)?.to_vec();
+        let identity: BasicValueEnum<'c> = match (from.dtype, op) {
+            (Dtype::F32, ReduceOp::Sum) => self.b.cf(0.0).into(),
+            (Dtype::F32, ReduceOp::Max) => self.b.cf(f32::NEG_INFINITY).into(),
+            (Dtype::I32, ReduceOp::Sum) => self.b.c32(0).into(),
+            (Dtype::I32, ReduceOp::Max) => self.b.c32(i32::MIN.into()).into(),
+            (Dtype::F16 | Dtype::Bf16 | Dtype::I64 | Dtype::Bool, _) => {
+                return malformed(format!("{of} is reduced, but is neither f32 nor i32"));
+            }
         };
         let masks: &[u32] = match (from.layout, to.cols) {
             (Layout::Mma, 4) => &[],
@@ -49,11 +64,11 @@ impl<'c> Emitter<'c, '_> {
         };
         let mut out = Vec::new();
         for r in 0..slots.rows {
-            let mut terms: Vec<Float<'c>> = Vec::new();
+            let mut terms = Vec::new();
             for c in 0..slots.cols {
                 let v = input[slots.at(r, c)];
                 terms.push(match self.inside(&from, c) {
-                    Some(inside) => self.b.select(inside, v.into(), identity.into()).into_float_value(),
+                    Some(inside) => self.b.select(inside, v, identity),
                     None => v,
                 });
             }
@@ -73,7 +88,7 @@ impl<'c> Emitter<'c, '_> {
             let all = masks
                 .iter()
                 .fold(sum.unwrap_or(identity), |v, m| self.butterfly(op, v, *m));
-            out.push(all.into());
+            out.push(all);
         }
         self.define(dst, out)
     }

@@ -68,6 +68,15 @@ impl Slots {
     }
 }
 
+/// The column of column slot `c`, less that of the lane's first.
+pub(crate) fn constant_column(layout: Layout, c: u32) -> u32 {
+    match layout {
+        Layout::Uniform => 0,
+        Layout::Mma => c / 2 * 8 + c % 2,
+        Layout::Lanes { vec } => c / vec * 32 * vec + c % vec,
+    }
+}
+
 impl<'c> Emitter<'c, '_> {
     /// The row of row slot `r` in a layout.
     pub fn row_of_slot(&mut self, layout: Layout, r: u32) -> Int<'c> {
@@ -82,17 +91,12 @@ impl<'c> Emitter<'c, '_> {
     }
     /// The column of column slot `c` in a layout.
     pub fn col_of_slot(&mut self, layout: Layout, c: u32) -> Int<'c> {
-        match layout {
+        let first = match layout {
             Layout::Uniform => self.b.c32(0),
-            Layout::Mma => {
-                let quad = self.lane_part(LaneKey::QuadCol);
-                self.b.add(quad, self.b.c32(i64::from(c / 2 * 8 + c % 2)))
-            }
-            Layout::Lanes { vec } => {
-                let run = self.lane_part(LaneKey::Run { vec });
-                self.b.add(run, self.b.c32(i64::from(c / vec * 32 * vec + c % vec)))
-            }
-        }
+            Layout::Mma => self.lane_part(LaneKey::QuadCol),
+            Layout::Lanes { vec } => self.lane_part(LaneKey::Run { vec }),
+        };
+        self.b.add(first, self.b.c32(i64::from(constant_column(layout, c))))
     }
     /// Whether this lane is the one to act for `ty` where several lanes hold the same element (`None`: each element has
     /// one lane).

@@ -145,6 +145,39 @@ fn tanh_has_no_branch_and_two_special_functions() {
 }
 
 #[test]
+fn masks_compare_constants() {
+    let mut k = Builder::new("k", "sm_80", 1);
+    let (n, j) = (k.scalar("n", Dtype::I32), k.scalar("j", Dtype::I32));
+    let out = k.tensor("y", Dtype::F32, 2, Access::Out);
+    let tile = mma(Dtype::F32, 16, 64);
+    let bools = Frag {
+        dtype: Dtype::Bool,
+        ..tile
+    };
+    let row = k.def(mma(Dtype::I32, 16, 1), Op::RowIota);
+    let last = k.map(mma(Dtype::I32, 16, 1), MapOp::Add, &[row, j]);
+    let col = k.def(mma(Dtype::I32, 1, 64), Op::ColIota);
+    let causal = k.map(bools, MapOp::Le, &[col, last]);
+    let inside = k.map(Frag { rows: 1, ..bools }, MapOp::Lt, &[col, n]);
+    let keep = k.map(bools, MapOp::And, &[causal, inside]);
+    let (x, never) = (k.def(tile, Op::ConstF(1.0)), k.float(f32::NEG_INFINITY));
+    let s = k.map(tile, MapOp::Select, &[keep, x, never]);
+    let sum = k.def(mma(Dtype::F32, 16, 1), Op::Reduce(ReduceOp::Max, s));
+    let zero = k.int(0);
+    k.effect(Effect::StoreGlobal {
+        tensor: out,
+        at: vec![row, zero],
+        guard: None,
+        value: sum,
+    });
+    let text = ptx(&k.finish());
+    // 32 scores and 16 columns of a lane; one comparison is for who stores.
+    assert_eq!(count(&text, "setp."), 32 + 16 + 1, "{text}");
+    assert_eq!((count(&text, "and.pred"), count(&text, "selp.f32")), (32, 32));
+    assert!(count(&text, "add.s32") < 8, "{text}");
+}
+
+#[test]
 fn pairs_convert_in_one_instruction() {
     for (dtype, instruction) in [(Dtype::Bf16, "cvt.rn.bf16x2.f32"), (Dtype::F16, "cvt.rn.f16x2.f32")] {
         let text = ptx(&on_fragment(mma(Dtype::F32, 16, 16), |k, x| {
