@@ -213,15 +213,16 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
         let name = ident(axis);
         quote!((#axis, max.#name))
     });
-    let given = quote! {
-        &[#(&args.#inputs),*], &[#(#krate::Scalar::from(args.#scalars)),*], &mut [#(&mut args.#outputs),*]
-    };
+    let inputs = quote!(&[#(&self.#inputs),*]);
+    let scalars = quote!(&[#(#krate::Scalar::from(self.#scalars)),*]);
+    let outputs = quote!([#(&mut self.#outputs as &mut dyn #krate::Output),*]);
     let result = |ok: TokenStream| quote!(::core::result::Result<#ok, #krate::Error>);
     let (result_operator, result_workspace, result_unit) = (
         result(quote!(Operator<#named>)),
         result(quote!(#krate::Workspace)),
         result(quote!(())),
     );
+    let result_arguments = result(quote!(#krate::Arguments<'_>));
     let stream = quote!(&::std::sync::Arc<#krate::cudarc::driver::CudaStream>);
     quote! {
         /// The operator, loaded in a context.
@@ -237,6 +238,16 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
         pub fn load<#declared>(context: &::std::sync::Arc<#krate::cudarc::driver::CudaContext>) -> #result_operator {
             let loaded = OPERATOR.load(context, &[#(#dtypes),*])?;
             ::core::result::Result::Ok(Operator { loaded, types: ::core::marker::PhantomData })
+        }
+
+        impl<#declared> Args<'_, #named> {
+            /// The arguments as launchers take them, for `drawloom::Loaded::launch_captured`.
+            ///
+            /// # Errors
+            /// None of its own: names and numbers are those of the spec.
+            pub fn arguments(&mut self) -> #result_arguments {
+                #krate::Arguments::positional(OPERATOR.operator()?, #inputs, #scalars, #outputs)
+            }
         }
 
         impl<#declared> Operator<#named> {
@@ -258,28 +269,7 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
                 mut args: Args<'_, #named>,
                 workspace: &mut #krate::Workspace,
             ) -> #result_unit {
-                let operator = self.loaded.operator();
-                self.loaded.launch(stream, #krate::Arguments::positional(operator, #given)?, workspace)
-            }
-
-            /// [`Operator::launch`] on a stream that may be being captured into a graph.
-            ///
-            /// # Safety
-            /// See `drawloom::Loaded::launch_captured`: all memory must outlive the last replay.
-            ///
-            /// # Errors
-            /// As for [`Operator::launch`].
-            pub unsafe fn launch_captured(
-                &self,
-                stream: #stream,
-                mut args: Args<'_, #named>,
-                workspace: &mut #krate::Workspace,
-            ) -> #result_unit {
-                let operator = self.loaded.operator();
-                // SAFETY: the caller keeps the contract, which is the same.
-                unsafe {
-                    self.loaded.launch_captured(stream, #krate::Arguments::positional(operator, #given)?, workspace)
-                }
+                self.loaded.launch(stream, args.arguments()?, workspace)
             }
 
             /// What is loaded: its device, manifest and spec.
@@ -293,7 +283,7 @@ fn operator(spec: &Spec, krate: &TokenStream) -> TokenStream {
         /// # Errors
         /// Whatever is wrong with the arguments.
         pub fn cpu<#declared>(mut args: Args<'_, #named>) -> #result_unit {
-            OPERATOR.cpu(#given)
+            OPERATOR.cpu(args.arguments()?)
         }
     }
 }

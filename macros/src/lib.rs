@@ -1,7 +1,7 @@
 //! The `attn!` macro: a spec in, a typed launcher out. Use it through `drawloom::attn!`.
 //!
-//! The way: [`input`] (tokens to checked specs) → [`resolve`] (the artifact in `.drawloom/`) → [`expand`] (the module);
-//! [`fallback`] makes the errors. No LLVM, no CUDA, no network, no process.
+//! The way: `input` (tokens to checked specs) → `resolve` (the artifact in `.drawloom/`) → `expand` (the module);
+//! `fallback` makes the errors. No LLVM, no CUDA, no network, no process.
 
 mod docs;
 mod expand;

@@ -34,10 +34,24 @@ impl<'r> Arguments<'r> {
         operator: &Operator,
         inputs: &[&'r dyn Input],
         scalars: &[Scalar],
-        outputs: &'r mut [&mut dyn Output],
+        outputs: impl IntoIterator<Item = &'r mut dyn Output>,
     ) -> Result<Arguments<'r>, Error> {
         let spec = operator.spec();
-        let count = |what, given: usize, wanted: usize, missing: &dyn Fn(usize) -> String| {
+        let mut arguments = Arguments::none();
+        for (slot, input) in arguments.inputs.iter_mut().zip(inputs) {
+            *slot = Some(*input);
+        }
+        for (slot, scalar) in arguments.scalars.iter_mut().zip(scalars) {
+            *slot = *scalar;
+        }
+        let mut count = 0;
+        for output in outputs {
+            if let Some(slot) = arguments.outputs.get_mut(count) {
+                *slot = Some(output);
+            }
+            count += 1;
+        }
+        let counted = |what, given: usize, wanted: usize, missing: &dyn Fn(usize) -> String| {
             if given < wanted {
                 Err(Error::MissingArgument {
                     argument: missing(given),
@@ -53,23 +67,15 @@ impl<'r> Arguments<'r> {
                 Ok(())
             }
         };
-        count("inputs", inputs.len(), spec.inputs.len(), &|index| {
+        counted("inputs", inputs.len(), spec.inputs.len(), &|index| {
             spec.inputs[index].name.clone()
         })?;
-        count("scalars", scalars.len(), spec.scalars.len(), &|index| {
+        counted("scalars", scalars.len(), spec.scalars.len(), &|index| {
             spec.scalars[index].name.clone()
         })?;
-        count("outputs", outputs.len(), spec.outputs.len(), &|index| {
+        counted("outputs", count, spec.outputs.len(), &|index| {
             spec.outputs[index].name.clone()
         })?;
-        let mut arguments = Arguments::none();
-        for (slot, input) in arguments.inputs.iter_mut().zip(inputs) {
-            *slot = Some(*input);
-        }
-        for (slot, output) in arguments.outputs.iter_mut().zip(outputs) {
-            *slot = Some(&mut **output);
-        }
-        arguments.scalars[..scalars.len()].copy_from_slice(scalars);
         arguments.check_scalars(operator)?;
         Ok(arguments)
     }

@@ -162,12 +162,11 @@ impl Embedded {
         unsafe { artifact.load(context, types) }
     }
 
-    /// Runs the CPU form on arguments in the spec's order.
+    /// Runs the CPU form.
     ///
     /// # Errors
     /// Whatever is wrong with the call.
-    pub fn cpu(&self, inputs: &[&dyn Input], scalars: &[Scalar], outputs: &mut [&mut dyn Output]) -> Result<(), Error> {
-        let operator = self.operator()?;
-        cpu::run_inferred(operator, Arguments::positional(operator, inputs, scalars, outputs)?)
+    pub fn cpu(&self, arguments: Arguments<'_>) -> Result<(), Error> {
+        cpu::run_inferred(self.operator()?, arguments)
     }
 }

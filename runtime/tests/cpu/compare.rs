@@ -2,7 +2,7 @@
 
 use crate::naive::{Data, Naive, Random, round};
 use drawloom::half::{bf16, f16};
-use drawloom::{Embedded, Input, Output, Scalar, Tensor, TensorMut};
+use drawloom::{Arguments, Embedded, Input, Output, Scalar, Tensor, TensorMut};
 use drawloom_lang::spec::{Dtype, ElemType, OutputValue, Spec};
 use std::collections::BTreeMap;
 
@@ -156,13 +156,9 @@ pub fn compare(spec: &Spec, types: &[Dtype], sizes: &BTreeMap<&str, usize>, scal
             .zip(&shapes)
             .map(|(memory, shape)| output(memory, shape))
             .collect();
-        let mut outputs: Vec<&mut dyn Output> = Vec::new();
-        for output in &mut boxes {
-            outputs.push(&mut **output);
-        }
-        embedded
-            .cpu(&given, &scalars, &mut outputs)
-            .unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+        let outputs = boxes.iter_mut().map(|output| &mut **output as &mut dyn Output);
+        let run = || embedded.cpu(Arguments::positional(embedded.operator()?, &given, &scalars, outputs)?);
+        run().unwrap_or_else(|error| panic!("{}: {error}", spec.name));
     }
     for (number, result) in results.iter().enumerate() {
         let expected = naive.output(number);

@@ -92,14 +92,20 @@ const CAUSAL: &str = "attention causal {
     output o: f32[h, i, d], lse(o, nats): f32[h, i];
 }";
 
-fn causal(q: &dyn Input, k: &dyn Input, v: &dyn Input, o: &mut dyn Output, lse: &mut dyn Output) -> Result<(), Error> {
+fn causal<'r>(
+    q: &'r dyn Input,
+    k: &'r dyn Input,
+    v: &'r dyn Input,
+    o: &'r mut dyn Output,
+    lse: &'r mut dyn Output,
+) -> Result<(), Error> {
     let embedded = Embedded::new(
         "causal",
         Box::leak(drawloom_lang::canonical(&parse(CAUSAL)).into_boxed_str()),
         None,
         "",
     );
-    embedded.cpu(&[q, k, v], &[], &mut [o, lse])
+    embedded.cpu(Arguments::positional(embedded.operator()?, &[q, k, v], &[], [o, lse])?)
 }
 
 fn random(count: usize, seed: u64) -> Vec<f16> {

@@ -1,3 +1,6 @@
+#![forbid(unsafe_code)]
+#![deny(warnings)]
+
 use drawloom::half::f16;
 use drawloom::{Tensor, TensorMut};
 
