@@ -161,6 +161,7 @@ fn close(defs: &BTreeMap<Val, Def<'_>>, mut work: Vec<Val>) -> BTreeSet<Val> {
 pub(super) fn operands(op: &Op) -> Vec<Val> {
     match op {
         Op::Map(_, args) => args.clone(),
+        Op::Reduce(_, of) => vec![*of],
         Op::LoadGlobal { at, guard, .. } => at.iter().copied().chain(*guard).collect(),
         Op::ConstF(_)
         | Op::ConstI(_)
@@ -169,7 +170,6 @@ pub(super) fn operands(op: &Op) -> Vec<Val> {
         | Op::WarpInRole
         | Op::RowIota
         | Op::ColIota
-        | Op::Reduce(..)
         | Op::Mma { .. }
         | Op::MmaAsync { .. }
         | Op::MmaWait { .. }
@@ -184,14 +184,13 @@ fn scope_of(v: Val, defs: &BTreeMap<Val, Def<'_>>, known: &mut BTreeMap<Val, Opt
     }
     let scope = match defs.get(&v) {
         Some(Def::Op(op)) => match op {
-            Op::ConstI(_) | Op::Param(_) | Op::RowIota | Op::ColIota => Some(Scope::Launch),
+            Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) | Op::RowIota | Op::ColIota => Some(Scope::Launch),
             Op::Cta => Some(Scope::Cta),
             Op::Map(_, args) => args
                 .iter()
                 .map(|&a| scope_of(a, defs, known))
                 .try_fold(Scope::Launch, |widest, s| s.map(|s| widest.max(s))),
-            Op::ConstF(_)
-            | Op::WarpInRole
+            Op::WarpInRole
             | Op::Reduce(..)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }

@@ -3,9 +3,10 @@
 //! Control flow, row limits and access guards are functions of sizes, the CTA's and the warp's number, row and column
 //! numbers, and index tensors. Fragments of that kind are almost always affine in the row and column number, and their
 //! comparisons half planes that are parallel to an axis, so a guard over `rows x cols` elements is counted in constant
-//! time. What has no such form is kept element by element; floats are not followed at all.
+//! time. What has no such form is kept element by element. Floats are followed where they hold small integers, exactly:
+//! a lane count that was summed as `f32` is one.
 
-use drawloom_kernel::ir::{Dtype, Frag, MapOp, Val};
+use drawloom_kernel::ir::{Dtype, Frag, MapOp, ReduceOp, Val};
 use std::rc::Rc;
 
 /// A half-open interval of row or column numbers; [`ALL`] where a predicate does not depend on the number.
@@ -153,9 +154,7 @@ pub(super) fn map(op: MapOp, args: &[&Abs], dst: Val, ty: Frag, from: Frag) -> A
     {
         return Abs::Unknown(v);
     }
-    if !matches!(ty.dtype, Dtype::I32 | Dtype::I64 | Dtype::Bool)
-        || !matches!(from.dtype, Dtype::I32 | Dtype::I64 | Dtype::Bool)
-    {
+    if !followed(ty.dtype) || !followed(from.dtype) {
         return Abs::Unknown(dst);
     }
     if let [Abs::Int(_)] | [Abs::Int(_), Abs::Int(_)] | [Abs::Int(_), Abs::Int(_), Abs::Int(_)] = args {
@@ -189,6 +188,66 @@ pub(super) fn map(op: MapOp, args: &[&Abs], dst: Val, ty: Frag, from: Frag) -> A
         rows: ty.rows,
         cols: ty.cols,
         data: data.into(),
+    }
+}
+
+/// Whether values of this type are followed.
+fn followed(dtype: Dtype) -> bool {
+    match dtype {
+        Dtype::F32 | Dtype::I32 | Dtype::I64 | Dtype::Bool => true,
+        Dtype::F16 | Dtype::Bf16 => false,
+    }
+}
+
+/// Up to here every integer is an `f32`.
+const EXACT_F32: i64 = 1 << 24;
+
+/// A float constant that is a small integer.
+pub(super) fn float(x: f32, dst: Val) -> Abs {
+    if x.fract() == 0.0 && x.abs() <= EXACT_F32 as f32 {
+        Abs::Int(x as i64)
+    } else {
+        Abs::Unknown(dst)
+    }
+}
+
+/// The reduction of the columns of `of`, of type `from`, to one column or to quad partials.
+pub(super) fn reduce(op: ReduceOp, of: &Abs, dst: Val, ty: Frag, from: Frag) -> Abs {
+    if !followed(ty.dtype) {
+        return Abs::Unknown(dst);
+    }
+    let map_op = match op {
+        ReduceOp::Sum => MapOp::Add,
+        ReduceOp::Max => MapOp::Max,
+    };
+    let mut data = Vec::with_capacity((ty.rows * ty.cols) as usize);
+    for r in 0..ty.rows {
+        for to in 0..ty.cols {
+            let mut result: Option<i64> = None;
+            for c in (0..from.cols).filter(|c| ty.cols == 1 || c % 8 / 2 == to) {
+                let x = match of.at(r, c) {
+                    Ok(x) => x,
+                    Err(v) => return Abs::Unknown(v),
+                };
+                result = match result {
+                    None => Some(x),
+                    Some(sum) => element(map_op, &[sum, x], ty.dtype),
+                };
+                if result.is_none() {
+                    return Abs::Unknown(dst);
+                }
+            }
+            let Some(x) = result else { return Abs::Unknown(dst) };
+            data.push(x);
+        }
+    }
+    match data[..] {
+        [x] => Abs::Int(x),
+        _ => Abs::Dense {
+            rows: ty.rows,
+            cols: ty.cols,
+            data: data.into(),
+        },
     }
 }
 
@@ -286,7 +345,8 @@ fn within(v: Abs, ty: Frag) -> Option<Abs> {
     match ty.dtype {
         Dtype::I64 => Some(v),
         Dtype::I32 => (i32::try_from(lo).is_ok() && i32::try_from(hi).is_ok()).then_some(v),
-        Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::Bool => None,
+        Dtype::F32 => (-EXACT_F32 <= lo && hi <= EXACT_F32).then_some(v),
+        Dtype::F16 | Dtype::Bf16 | Dtype::Bool => None,
     }
 }
 
@@ -299,8 +359,8 @@ fn element(op: MapOp, a: &[i64], dtype: Dtype) -> Option<i64> {
         (MapOp::Fma, &[x, y, z]) => x.wrapping_mul(y).wrapping_add(z),
         (MapOp::Min, &[x, y]) => x.min(y),
         (MapOp::Max, &[x, y]) => x.max(y),
-        (MapOp::Div, &[x, y]) if y > 0 => x.div_euclid(y),
-        (MapOp::Rem, &[x, y]) if y > 0 => x.rem_euclid(y),
+        (MapOp::Div, &[x, y]) if y > 0 && dtype != Dtype::F32 => x.div_euclid(y),
+        (MapOp::Rem, &[x, y]) if y > 0 && dtype != Dtype::F32 => x.rem_euclid(y),
         (MapOp::Neg, &[x]) => x.wrapping_neg(),
         (MapOp::Abs, &[x]) => x.wrapping_abs(),
         (MapOp::Convert, &[x]) => x,
@@ -322,6 +382,7 @@ fn element(op: MapOp, a: &[i64], dtype: Dtype) -> Option<i64> {
     Some(match dtype {
         Dtype::I32 => i64::from(wide as i32),
         Dtype::I64 | Dtype::Bool => wide,
+        Dtype::F32 if wide.abs() <= EXACT_F32 => wide,
         Dtype::F16 | Dtype::Bf16 | Dtype::F32 => return None,
     })
 }

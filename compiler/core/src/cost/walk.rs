@@ -5,7 +5,7 @@
 //! 128 different query tiles.
 
 use super::slice::{Code, CountedBy, Direction, Elements, Node, RoleSlice, slice};
-use super::value::{Abs, map};
+use super::value::{Abs, float, map, reduce};
 use super::work::Work;
 use super::{CostError, Counts, Group, Inputs};
 use drawloom_kernel::ir::{Dtype, Kernel, Loop, Op, ParamId, ParamKind, Val};
@@ -273,12 +273,9 @@ impl Walk<'_> {
                 guard,
                 fill,
             } => self.load(dst, *tensor, at, *guard, *fill)?,
-            Op::ConstF(_)
-            | Op::Reduce(..)
-            | Op::Mma { .. }
-            | Op::MmaAsync { .. }
-            | Op::MmaWait { .. }
-            | Op::LoadShared(_) => Abs::Unknown(dst),
+            Op::ConstF(x) => float(*x, dst),
+            Op::Reduce(reduce_op, of) => reduce(*reduce_op, self.value(*of), dst, ty, self.kernel.ty(*of)),
+            Op::Mma { .. } | Op::MmaAsync { .. } | Op::MmaWait { .. } | Op::LoadShared(_) => Abs::Unknown(dst),
         })
     }
 
