@@ -95,13 +95,13 @@ impl<'c> Emitter<'c, '_> {
             Effect::Barrier { id, warps } => self.barrier(*id, *warps),
             Effect::BarrierArrive { id, warps } => self.barrier_arrive(*id, *warps),
             Effect::Assert { cond, message: _ } => self.assert(*cond),
-            Effect::MbarArrive { .. } | Effect::MbarExpect { .. } | Effect::MbarWait { .. } => {
-                self.unsupported("an mbarrier")
-            }
-            Effect::FenceProxyAsync => self.unsupported("a proxy fence"),
+            Effect::MbarArrive { barrier, slot } => self.mbarrier_arrive(*barrier, *slot),
+            Effect::MbarExpect { barrier, slot, bytes } => self.mbarrier_expect(*barrier, *slot, *bytes),
+            Effect::MbarWait { barrier, slot, parity } => self.mbarrier_wait(*barrier, *slot, *parity),
+            Effect::FenceProxyAsync => self.fence_proxy(),
             Effect::MmaFence | Effect::MmaCommit => self.unsupported("an asynchronous matrix product"),
             Effect::TmaStore { .. } | Effect::TmaStoreWait { .. } => self.unsupported("a bulk tensor store"),
-            Effect::SetRegisters { .. } => self.unsupported("a register budget"),
+            Effect::SetRegisters { count } => self.set_registers(*count),
         }
     }
     /// Emits a loop, tested before the first iteration and then at the end of each.

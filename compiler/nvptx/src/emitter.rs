@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use drawloom_kernel::ir::{Access, Dtype, Frag, Kernel, MapOp, Op, ParamId, Val};
+use drawloom_kernel::target::Target;
 use inkwell::basic_block::BasicBlock;
 use inkwell::types::BasicTypeEnum;
 
@@ -73,6 +74,8 @@ pub(crate) enum LaneKey {
 pub(crate) struct Emitter<'c, 'k> {
     pub b: Build<'c>,
     pub kernel: &'k Kernel,
+    /// What the kernel's target has.
+    pub target: &'static Target,
     pub args: Vec<Arg<'c>>,
     /// Byte offset of each buffer.
     pub offsets: Vec<u32>,
@@ -94,6 +97,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
     pub fn new(
         b: Build<'c>,
         kernel: &'k Kernel,
+        target: &'static Target,
         args: Vec<Arg<'c>>,
         shared: Int<'c>,
         lane: Int<'c>,
@@ -102,6 +106,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
         Emitter {
             b,
             kernel,
+            target,
             args,
             offsets: kernel.buffer_offsets(),
             shared,

@@ -16,6 +16,7 @@ mod emitter;
 mod error;
 mod map;
 mod math;
+mod mbarrier;
 mod memory;
 mod mma;
 mod module;

@@ -5,6 +5,7 @@
 //! but not used. Shared memory is dynamic, as many bytes as `Kernel::shared_bytes` says.
 
 use drawloom_kernel::ir::{Access, Dtype, Kernel, ParamKind};
+use drawloom_kernel::target;
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
@@ -18,6 +19,7 @@ use crate::asm;
 use crate::build::{Build, GLOBAL, Int, SHARED};
 use crate::emitter::{Arg, Emitter, Team};
 use crate::error::{EmitError, Result, malformed};
+use crate::mbarrier;
 
 /// LLVM's number for the calling convention of PTX kernels.
 const PTX_KERNEL: u32 = 71;
@@ -64,6 +66,11 @@ pub struct Emitted {
 /// # Errors
 /// [`EmitError`] if the target lacks an operation, or if the kernel is one that the kernel verifier refuses.
 pub fn emit(kernel: &Kernel, options: &Options) -> Result<Emitted> {
+    let Some(facts) = target::target(&kernel.target) else {
+        return Err(EmitError::Target {
+            target: kernel.target.clone(),
+        });
+    };
     let machine = target_machine(kernel, options)?;
     let ctx = Context::create();
     let module = ctx.create_module(&kernel.name);
@@ -71,7 +78,7 @@ pub fn emit(kernel: &Kernel, options: &Options) -> Result<Emitted> {
     module.set_data_layout(&machine.get_target_data().get_data_layout());
     let function = declare(&ctx, &module, kernel)?;
     let build = Build::new(&ctx, module, function);
-    let module = fill(build, kernel)?;
+    let module = fill(build, kernel, facts)?;
     let llvm = |e: inkwell::support::LLVMString| EmitError::Llvm { message: e.to_string() };
     let llvm_ir = options.keep_llvm_ir.then(|| module.print_to_string().to_string());
     module.verify().map_err(llvm)?;
@@ -193,8 +200,8 @@ fn arguments<'c>(function: FunctionValue<'c>, kernel: &Kernel) -> Vec<Arg<'c>> {
 }
 
 /// Emits the bodies of all roles.
-fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
-    if !kernel.mbarriers.is_empty() {
+fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Result<Module<'c>> {
+    if !kernel.mbarriers.is_empty() && !facts.tma {
         return Err(EmitError::Unsupported {
             op: "an mbarrier".into(),
             target: kernel.target.clone(),
@@ -218,6 +225,9 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
     let args = [b.c32(-1).into(), quotient, b.c32(0).into(), b.c32(31).into()];
     let warp: Int<'c> = b.call("llvm.nvvm.shfl.sync.idx.i32", &[], &args).into_int_value();
 
+    if !kernel.mbarriers.is_empty() {
+        mbarrier::initialise(&b, kernel, shared, tid);
+    }
     let arguments = arguments(b.function, kernel);
     let team = Team {
         warps: kernel.warps(),
@@ -225,12 +235,9 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
         thread: tid,
         first_thread: 0,
     };
-    let mut e = Emitter::new(b, kernel, arguments, shared, lane, team);
+    let mut e = Emitter::new(b, kernel, facts, arguments, shared, lane, team);
     let mut first = 0;
     for (n, role) in kernel.roles.iter().enumerate() {
-        if role.registers.is_some() {
-            return e.unsupported("a register budget");
-        }
         let body = e.b.block("body");
         // The builder stands where the roles so far have been told apart.
         let next = if n + 1 == kernel.roles.len() {
@@ -251,6 +258,9 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel) -> Result<Module<'c>> {
             thread: e.b.sub(tid, e.b.c32(i64::from(first_thread))),
             first_thread,
         };
+        if let Some(count) = role.registers {
+            e.set_registers(count)?;
+        }
         e.statements(&role.body)?;
         e.b.ret();
         e.b.at_end(next);

@@ -7,9 +7,6 @@ use crate::build::Int;
 use crate::emitter::Emitter;
 use crate::error::{EmitError, Result, malformed};
 
-/// Named barriers of a CTA. Source: PTX ISA, `bar`.
-const BARRIERS: u32 = 16;
-
 impl<'c> Emitter<'c, '_> {
     /// Closes a group of `cp.async` copies.
     pub fn commit_group(&mut self) {
@@ -21,11 +18,11 @@ impl<'c> Emitter<'c, '_> {
         self.b.call_void("llvm.nvvm.cp.async.wait.group", &[], &[n]);
     }
     fn check_barrier(&self, id: u32, warps: u32) -> Result<()> {
-        if id >= BARRIERS {
+        if id >= self.target.barriers {
             return Err(EmitError::Shape {
                 what: "a barrier number".into(),
                 given: id,
-                required: "below 16".into(),
+                required: format!("below {}", self.target.barriers),
             });
         }
         if warps == 0 || warps > self.kernel.warps() {

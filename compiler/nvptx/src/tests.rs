@@ -1,6 +1,7 @@
 //! Addresses, computed for every lane by LLVM's constant folding and compared with the definition of the swizzle.
 
 use drawloom_kernel::ir::*;
+use drawloom_kernel::target::target;
 use inkwell::context::Context;
 use inkwell::values::AnyValue;
 
@@ -57,7 +58,8 @@ fn at_thread(kernel: &Kernel, thread: u32, test: impl FnOnce(&mut Emitter<'_, '_
         thread: b.c32(i64::from(thread)),
         first_thread: 0,
     };
-    test(&mut Emitter::new(b, kernel, vec![tensor], zero, lane, team));
+    let target = target(&kernel.target).expect("a known target");
+    test(&mut Emitter::new(b, kernel, target, vec![tensor], zero, lane, team));
 }
 
 /// The number of a constant address.

@@ -417,6 +417,54 @@ fn roles_branch_by_warp_and_meet_at_barriers() {
 }
 
 #[test]
+fn hopper_roles_share_registers_and_meet_at_mbarriers() {
+    let mut k = Builder::new("k", "sm_90a", 8);
+    k.kernel.mbarriers.push(Mbarrier {
+        name: "full".into(),
+        slots: 2,
+        arrivals: 1,
+    });
+    let (slot, parity) = (k.int(1), k.int(0));
+    k.effect(Effect::MbarWait {
+        barrier: MbarId(0),
+        slot,
+        parity,
+    });
+    k.effect(Effect::FenceProxyAsync);
+    let mut kernel = k.finish();
+    let slot = kernel.new_val(Frag::scalar(Dtype::I32));
+    let body = Block(vec![
+        Stmt::Let {
+            dst: slot,
+            op: Op::ConstI(1),
+        },
+        Stmt::Do(Effect::MbarExpect {
+            barrier: MbarId(0),
+            slot,
+            bytes: 0,
+        }),
+    ]);
+    kernel.roles[0].registers = Some(240);
+    kernel.roles.push(Role {
+        name: "producer".into(),
+        warps: 4,
+        registers: Some(24),
+        body,
+    });
+    let text = ptx(&kernel);
+    for (what, n) in [
+        ("mbarrier.init.shared", 2),
+        ("mbarrier.try_wait.parity", 1),
+        ("mbarrier.arrive.expect_tx", 1),
+        ("fence.proxy.async.shared::cta", 1),
+        ("setmaxnreg.inc.sync.aligned.u32 \t240", 1),
+        ("setmaxnreg.dec.sync.aligned.u32 \t24", 1),
+    ] {
+        assert_eq!(count(&text, what), n, "{what}: {text}");
+    }
+}
+
+#[test]
 fn asserts_trap() {
     let mut k = Builder::new("k", "sm_80", 1);
     let n = k.scalar("n", Dtype::I32);
