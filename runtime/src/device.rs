@@ -105,11 +105,11 @@ impl Device {
 /// # Source
 /// NVIDIA's architecture white papers (GA100, GA102, AD102, GH100; RTX Blackwell): dense FP16 with FP32 accumulation,
 /// divided by SMs and boost clock. GeForce parts of GA10x and later accumulate in FP32 at half rate. `mma.sync` on
-/// Hopper reaches 62 % of `wgmma`'s 4096 (Luo et al. 2024, arXiv:2402.13499, table of mma throughput).
+/// Hopper reaches 62.9 % of `wgmma`'s 4096 (Luo et al. 2024, arXiv:2402.13499, table of mma throughput).
 fn tensor_per_clock(capability: (u32, u32), name: &str) -> i64 {
     match capability {
         (8, 0) => 2048,
-        (9, _) => 2560,
+        (9, _) => 2576,
         (10, _) => 2048,
         _ if name.contains("GeForce") => 512,
         _ => 1024,

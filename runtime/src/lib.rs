@@ -6,6 +6,28 @@
 //!
 //! The way of a launch: [`Tensor`] views → [`Arguments`] → `check` (shapes, strides, places, overlaps) → `select` (the
 //! variant) → `plan` (grids, parameters) → `launch`, the only module that launches.
+//!
+//! An artifact without the macro, its arguments by name:
+//!
+//! ```no_run
+//! use drawloom::half::f16;
+//! use drawloom::{Arguments, Artifact, Dtype, Tensor, TensorMut};
+//!
+//! let artifact = Artifact::open("kernels/causal-0123456789abcdef.json")?;
+//! let context = drawloom::context(0)?;
+//! let stream = context.default_stream();
+//! // SAFETY: the file comes from `drawloom compile`.
+//! let causal = unsafe { artifact.load(&context, &[Dtype::F16]) }?;
+//! let mut workspace = causal.workspace(&stream, &[("b", 1), ("h", 8), ("i", 512), ("j", 512), ("d", 64)])?;
+//! let q = stream.alloc_zeros::<f16>(8 * 512 * 64)?;
+//! let mut o = stream.alloc_zeros::<f16>(8 * 512 * 64)?;
+//! let (q, mut o) = (Tensor::new(&q, [1, 8, 512, 64])?, TensorMut::new(&mut o, [1, 8, 512, 64])?);
+//! let mut outputs: [(&str, &mut dyn drawloom::Output); 1] = [("o", &mut o)];
+//! let arguments =
+//!     Arguments::named(causal.operator(), &[("q", &q), ("k", &q), ("v", &q)], &[], &mut outputs)?;
+//! causal.launch(&stream, arguments, &mut workspace)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod arguments;
 mod artifact;
