@@ -82,6 +82,7 @@ impl<'c> Emitter<'c, '_> {
         }
         let row_bytes = tile.cols * dtype.bytes();
         if !matches!(bytes, 2 | 4 | 8 | 16)
+            || row_bytes == 0
             || !row_bytes.is_multiple_of(bytes)
             || !(view.col * dtype.bytes()).is_multiple_of(bytes)
             || !(buffer.cols * dtype.bytes()).is_multiple_of(bytes)

@@ -44,14 +44,6 @@ pub(crate) fn initialise<'c>(b: &Build<'c>, kernel: &Kernel, shared: Int<'c>, ti
 }
 
 impl<'c> Emitter<'c, '_> {
-    /// Whether the target has what this module emits.
-    fn check_hopper(&self, what: &str) -> Result<()> {
-        if self.kernel.target == "sm_90a" {
-            Ok(())
-        } else {
-            self.unsupported(what)
-        }
-    }
     /// The address of an mbarrier.
     fn mbarrier(&mut self, barrier: MbarId, slot: Val) -> Result<Ptr<'c>> {
         if !self.target.tma {

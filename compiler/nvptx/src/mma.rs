@@ -2,7 +2,8 @@
 //!
 //! The inner dimension is the outer loop: of each step of 16, the left operand's fragments are taken (from registers, or
 //! by one `ldmatrix.x4` per 16 rows), and the right operand's by one `ldmatrix.x4` per 16 columns, used by all row atoms
-//! of the warp. Matrix loads are issued one step ahead of the products that use them.
+//! of the warp. Loads stand where they are used: ptxas orders them by itself, and comes to the same code however they are
+//! issued.
 
 use drawloom_kernel::ir::{Dtype, Layout, Operand, SharedView, Val};
 

@@ -76,6 +76,14 @@ pub fn emit(kernel: &Kernel, options: &Options) -> Result<Emitted> {
     let module = ctx.create_module(&kernel.name);
     module.set_triple(&TargetTriple::create(TRIPLE));
     module.set_data_layout(&machine.get_target_data().get_data_layout());
+    if kernel
+        .buffers
+        .iter()
+        .enumerate()
+        .any(|(i, b)| b.alias.is_some_and(|a| a.index() >= i))
+    {
+        return malformed("a buffer shares the storage of a later one");
+    }
     let function = declare(&ctx, &module, kernel)?;
     let build = Build::new(&ctx, module, function);
     let module = fill(build, kernel, facts)?;
@@ -207,8 +215,8 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Re
             target: kernel.target.clone(),
         });
     }
-    if kernel.warps() == 0 || kernel.warps() > 32 {
-        return malformed(format!("{} warps", kernel.warps()));
+    if kernel.warps() > facts.cta_warps || kernel.roles.is_empty() || kernel.roles.iter().any(|r| r.warps == 0) {
+        return malformed(format!("{} warps in {} roles", kernel.warps(), kernel.roles.len()));
     }
     let entry = b.block("entry");
     b.at_end(entry);

@@ -25,12 +25,7 @@ impl<'c> Emitter<'c, '_> {
     /// Combines with the lane whose number differs in the bits of `mask`.
     fn butterfly(&self, op: ReduceOp, v: BasicValueEnum<'c>, mask: u32) -> BasicValueEnum<'c> {
         let b = &self.b;
-        let args = [
-            b.c32(-1).into(),
-            v.into(),
-            b.c32(i64::from(mask)).into(),
-            b.c32(31).into(),
-        ];
+        let args = [b.c32(-1).into(), v, b.c32(i64::from(mask)).into(), b.c32(31).into()];
         let name = match v {
             BasicValueEnum::IntValue(_) => "llvm.nvvm.shfl.sync.bfly.i32",
             _ => "llvm.nvvm.shfl.sync.bfly.f32",

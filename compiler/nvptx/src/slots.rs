@@ -39,6 +39,7 @@ impl Slots {
                 let cols = if ty.cols == 1 || ty.cols == 4 { 1 } else { ty.cols / 4 };
                 Ok(Slots { rows, cols })
             }
+            Layout::Lanes { vec: 0 } => malformed("runs of no element"),
             Layout::Lanes { vec } => {
                 let cols = if ty.cols == 1 {
                     1
