@@ -4,7 +4,8 @@ use crate::process::{cargo, read, root, run, target};
 use crate::table::aligned;
 use crate::{compiler, prepare, setup};
 use anyhow::{Context, Result, ensure};
-use drawloom_lang::manifest::Manifest;
+use drawloom_lang::manifest::{Instance, Manifest};
+use drawloom_lang::spec::Dtype;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub fn demo() -> Result<()> {
     compiler::build()?;
     let compiled = compile(&specs()?)?;
     print!("\n{}\n", report(&compiled));
-    prepare::prepare()?;
+    prepare::prepare_crate(Path::new(prepare::DEVICE))?;
     run(&mut cargo(["run", "--package", "drawloom-device", "--bin", "demo"]))?;
     println!("\nNext: cargo xtask test, or look at one spec: target/debug/drawloom explain specs/streaming.attn");
     Ok(())
@@ -77,27 +78,26 @@ fn manifests(folder: &Path) -> Result<Vec<Manifest>> {
     paths.iter().map(parse).collect()
 }
 
-/// One line per instance: its first variant, which is the best at the sizes of its report.
+/// Lines for one instance of each spec: its variant for many queries and, where it has one, its variant for decoding.
 fn report(compiled: &[(Manifest, Duration)]) -> String {
     let head = [
         "spec",
+        "for",
         "target",
-        "types",
-        "sizes",
+        "at",
         "issued",
         "over bound",
         "limit",
         "registers",
         "shared",
         "compiled in",
+        "kernels",
     ];
     let mut rows = Vec::new();
     for (manifest, spent) in compiled {
-        let kernels = manifest.instances.len().max(1) as f64;
-        for instance in &manifest.instances {
-            let Some(variant) = instance.variants.first() else {
-                continue;
-            };
+        let Some(instance) = shown(manifest) else { continue };
+        let split = instance.variants.iter().find(|variant| variant.launches.len() > 1);
+        for variant in instance.variants.first().into_iter().chain(split) {
             let report = &variant.report;
             let types: Vec<String> = instance
                 .binding
@@ -108,8 +108,8 @@ fn report(compiled: &[(Manifest, Duration)]) -> String {
             let sizes: Vec<String> = report.at.iter().map(|(axis, size)| format!("{axis}{size}")).collect();
             rows.push(vec![
                 manifest.name.clone(),
-                variant.target.clone(),
                 types.join(" "),
+                variant.target.clone(),
                 sizes.join(" "),
                 format!("{:.1} MB", report.issued_bytes as f64 / 1e6),
                 format!("{:.2}", report.issued_bytes as f64 / report.bound_bytes.max(1) as f64),
@@ -118,9 +118,18 @@ fn report(compiled: &[(Manifest, Duration)]) -> String {
                     .registers
                     .map_or_else(|| "-".to_owned(), |registers| registers.to_string()),
                 format!("{:.0} KiB", f64::from(report.shared) / 1024.0),
-                format!("{:.2} s", spent.as_secs_f64() / kernels),
+                format!("{:.1} s", spent.as_secs_f64()),
+                manifest.modules.len().to_string(),
             ]);
         }
     }
     aligned(&head, &rows)
+}
+
+/// The instance that stands for a spec: bf16 with heads of 128, or its last.
+fn shown(manifest: &Manifest) -> Option<&Instance> {
+    let usual = |instance: &&Instance| {
+        instance.binding.types.iter().all(|t| *t == Dtype::Bf16) && instance.binding.sizes.contains(&Some(128))
+    };
+    manifest.instances.iter().find(usual).or(manifest.instances.last())
 }

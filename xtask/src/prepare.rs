@@ -8,13 +8,18 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// The crate of the demo and the benchmark.
+pub const DEVICE: &str = "tests/device";
+
 /// Builds the compiler and prepares every crate.
 pub fn prepare() -> Result<()> {
     compiler::build()?;
-    for folder in users()? {
-        run(compiler::drawloom(["prepare"]).arg(&folder))?;
-    }
-    Ok(())
+    users()?.iter().try_for_each(|folder| prepare_crate(folder))
+}
+
+/// Prepares one crate.
+pub fn prepare_crate(folder: &Path) -> Result<()> {
+    run(compiler::drawloom(["prepare"]).arg(folder))
 }
 
 /// The folders of the workspace's crates that depend on `drawloom`, in order.
