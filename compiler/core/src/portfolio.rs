@@ -76,7 +76,7 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
 /// Elementwise operations of the score and the mask.
 fn operations(op: &Operator) -> u32 {
     fn count(op: &Operator, v: GVal, seen: &mut Vec<GVal>) -> u32 {
-        if seen.contains(&v) || v == op.dot {
+        if seen.contains(&v) || op.dots.contains(&v) {
             return 0;
         }
         seen.push(v);

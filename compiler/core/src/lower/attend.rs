@@ -1,8 +1,8 @@
 //! The tiled form of a log-sum-exp fold: a query tile in registers, key and value tiles streaming past.
 //!
-//! Per tile: `S = Q K^T` on the matrix unit, the score expression, the mask where a tile needs it, the running maximum in
-//! units of the score's constant factor, `P = 2^(c S - c m)` in one fused multiply-add and one exponential an element, row
-//! sums as per-lane partials, and `O = O 2^(c m_old - c m) + P V`. The finish (`o / l`, log-sum-exp, empty rows) is the
+//! Per tile: `S = Q K^T` on the matrix unit, the score expression, the mask where a tile needs it, the running maximum
+//! `m` of `c S` (`c` is the score's constant factor times `log2(e)`), `P = 2^(c S - m)` in one fused multiply-add and one
+//! exponential an element, row sums as per-lane partials, and `O = O 2^(m_old - m) + P V`. The finish (`o / l`, log-sum-exp, empty rows) is the
 //! graph's own output expression over the folded state, so the split form stops before it and `merge` goes on.
 //!
 //! Source: Dao et al. 2022, arXiv:2205.14135, Algorithm 1; Milakov and Gimelshein 2018, arXiv:1805.02867.
@@ -124,9 +124,9 @@ pub fn attend(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> R
     let (m, l, o) = (stream.carried[0].result, stream.carried[1].result, stream.carried[2].result);
     b.push(Stmt::Stream(stream));
 
-    // The state in the graph's units: the maximum of the score itself, the whole row's sum.
-    let scale = b.float(factor as f32);
-    let m = b.mapf(MapOp::Mul, &[m, scale]);
+    // The state in the graph's units: the maximum in nats, the whole row's sum.
+    let ln_2 = b.float(std::f32::consts::LN_2);
+    let m = b.mapf(MapOp::Mul, &[m, ln_2]);
     let l = b.reduce(ReduceOp::Sum, l, 1);
     match schedule.keys {
         Keys::Split => store_partials(&mut b, op, schedule, &params, &tile, [m, l, o]),
@@ -208,7 +208,14 @@ fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u32) -> Resul
         };
         let param = b.scalar_param(&scalar.name, dtype);
         meaning.push(Meaning::Scalar(scalar.name.clone()));
-        scalars.insert(scalar.name.clone(), b.read_param(param));
+        let mut value = b.read_param(param);
+        if dtype == Dtype::I32 {
+            // Distances are below 2^30; a window that is wider is as good as infinite, and must not overflow.
+            let (low, high) = (b.int(-(1 << 30)), b.int(1 << 30));
+            value = b.max(value, low);
+            value = b.min(value, high);
+        }
+        scalars.insert(scalar.name.clone(), value);
     }
     let mut lens = BTreeMap::new();
     for n in 0..op.spec.axes.len() {
@@ -527,7 +534,9 @@ impl<'g> Loop<'_, 'g> {
         let s = b.def(tile_ty, Op::Mma { acc: zero, a: self.q.clone(), b: keys });
 
         let mut exprs = exprs.clone();
-        exprs.memo.insert(self.op.dot, Value::One(s));
+        for &dot in &self.op.dots {
+            exprs.memo.insert(dot, Value::One(s));
+        }
         let base = self.base(b, var);
         let key = self.op.axis(self.op.attend.key);
         let Some(Coord::Key { len, cols, .. }) = exprs.coords.get(&key).copied() else {
@@ -552,19 +561,21 @@ impl<'g> Loop<'_, 'g> {
             y = b.mapf(MapOp::Select, &[seen, y, never]);
         }
 
-        // m, in units of the factor; rows that have seen nothing yet take 0, so that no infinity meets another.
+        // The maximum as it is subtracted: of the scores in powers of two, rounded once, so that what later tiles take
+        // away from earlier ones is exactly what these were reduced by. Rows that have seen nothing yet take 0, so that
+        // no infinity meets another.
         let scale = b.float(self.factor as f32 * LOG2_E);
         let tile_max = b.reduce(ReduceOp::Max, y, 1);
+        let tile_max = b.mapf(MapOp::Mul, &[tile_max, scale]);
         let m_next = b.mapf(MapOp::Max, &[m, tile_max]);
         let never = b.float(f32::NEG_INFINITY);
         let nothing = b.float(0.0);
         let unseen = b.test(MapOp::Eq, &[m_next, never]);
         let reference = b.mapf(MapOp::Select, &[unseen, nothing, m_next]);
-        let shift = b.mapf(MapOp::Mul, &[reference, scale]);
-        let shift = b.mapf(MapOp::Neg, &[shift]);
+        let shift = b.mapf(MapOp::Neg, &[reference]);
         let exponent = b.mapf(MapOp::Fma, &[y, scale, shift]);
         let p = b.mapf(MapOp::Exp2, &[exponent]);
-        let exponent = b.mapf(MapOp::Fma, &[m, scale, shift]);
+        let exponent = b.mapf(MapOp::Add, &[m, shift]);
         let decay = b.mapf(MapOp::Exp2, &[exponent]);
         let sums = b.reduce(ReduceOp::Sum, p, 4);
         let l_next = b.mapf(MapOp::Fma, &[l, decay, sums]);

@@ -31,8 +31,8 @@ pub struct Operator<'a> {
     pub score: GVal,
     /// Mask, if any.
     pub mask: Option<GVal>,
-    /// The contraction of query and key inside the score.
-    pub dot: GVal,
+    /// The contraction of query and key inside the score, wherever it is written.
+    pub dots: Vec<GVal>,
     /// Key ranges of a query tile.
     pub ranges: Ranges,
 }
@@ -53,9 +53,12 @@ pub fn recognise<'a>(spec: &'a Spec, binding: &'a Binding, graph: &'a Graph) -> 
     let (score, mask) = (fold.score, fold.mask);
     let mut dots = Vec::new();
     contractions(graph, score, &mut dots);
-    let &[dot] = dots.as_slice() else {
-        return Err(Unsupported::new(format!("a score with {} contractions", dots.len())));
+    let Some(&dot) = dots.first() else {
+        return Err(Unsupported::new("a score without a contraction"));
     };
+    if dots.iter().any(|&other| !monoid::same_value(graph, dot, other)) {
+        return Err(Unsupported::new("a score with several contractions"));
+    }
     let q = spec
         .exprs
         .iter()
@@ -81,7 +84,7 @@ pub fn recognise<'a>(spec: &'a Spec, binding: &'a Binding, graph: &'a Graph) -> 
     let context =
         ranges::Context { query: axis(attend.query)?, key: axis(attend.key)?, align, sorted: &sorted };
     let ranges = ranges::analyse(graph, mask, &context);
-    Ok(Operator { spec, binding, attend, q, graph, fold, fold_id, score, mask, dot, ranges })
+    Ok(Operator { spec, binding, attend, q, graph, fold, fold_id, score, mask, dots, ranges })
 }
 
 fn contractions(graph: &Graph, v: GVal, found: &mut Vec<GVal>) {

@@ -157,10 +157,8 @@ fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, uppe
     let x = b.def(lanes, Op::LoadGlobal { tensor: table.param, at: index, guard: Some(inside), fill: 0.0 });
     let below = if upper { b.test(MapOp::Le, &[x, value]) } else { b.test(MapOp::Lt, &[x, value]) };
     let counted = b.test(MapOp::And, &[inside, below]);
-    let (yes, no) = (b.float(1.0), b.float(0.0));
-    let ones = b.select(counted, yes, no);
-    let sum = b.reduce(ReduceOp::Sum, ones, 1);
-    let count = b.map(MapOp::Convert, Dtype::I32, &[sum]);
+    let ones = b.select(counted, one, zero);
+    let count = b.reduce(ReduceOp::Sum, ones, 1);
     let skipped = b.mul(count, step);
     let new_lo = b.add(lo_arg, skipped);
     // After a step of one element the probes leave no gap: the answer is the new lower end.
