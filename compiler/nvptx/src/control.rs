@@ -129,6 +129,7 @@ impl<'c> Emitter<'c, '_> {
             phis.push(args);
         }
         self.define(l.var, vec![var.as_basic_value()])?;
+        self.learn_variable(l.var, l.lo);
         self.statements(&l.body)?;
         let n = self.b.add(var.as_basic_value().into_int_value(), self.b.c32(1));
         let latch = self.b.here();

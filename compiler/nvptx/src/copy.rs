@@ -129,7 +129,14 @@ impl<'c> Emitter<'c, '_> {
             });
             let row_in_tile = self.b.add(row, self.b.c32(i64::from(turn * cut.rows)));
             let number = self.b.add(first_row, row_in_tile);
-            let exists = self.b.icmp(IntPredicate::ULT, number, limit);
+            // Where no row lies before the tensor, the rows left are counted once, and compared with constants.
+            let exists = if self.non_negative(tile.first_row) {
+                let left = self.b.sub(limit, self.b.add(first_row, row));
+                self.b
+                    .icmp(IntPredicate::SGT, left, self.b.c32(i64::from(turn * cut.rows)))
+            } else {
+                self.b.icmp(IntPredicate::ULT, number, limit)
+            };
             let mine = ((i + 1) * cut.threads > cut.chunks).then(|| {
                 let left = self.b.c32(i64::from(cut.chunks - i * cut.threads));
                 self.b.icmp(IntPredicate::ULT, self.team.thread, left)

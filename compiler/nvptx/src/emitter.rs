@@ -88,6 +88,8 @@ pub(crate) struct Emitter<'c, 'k> {
     registers: Vec<Option<Rc<[Any<'c>]>>>,
     /// Number of low bits known to be zero, for `i32` scalars.
     low_zeros: Vec<u32>,
+    /// Whether an `i32` scalar is known not to be negative.
+    non_negative: Vec<bool>,
     /// Whether a value is [`Op::ColIota`].
     is_columns: Vec<bool>,
 }
@@ -116,6 +118,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             lane_parts: HashMap::new(),
             registers: vec![None; kernel.types.len()],
             low_zeros: vec![0; kernel.types.len()],
+            non_negative: vec![false; kernel.types.len()],
             is_columns: vec![false; kernel.types.len()],
         }
     }
@@ -319,6 +322,38 @@ impl<'c, 'k> Emitter<'c, 'k> {
     pub fn low_zeros(&self, v: Val) -> u32 {
         self.low_zeros.get(v.index()).copied().unwrap_or(0)
     }
+    /// Whether an `i32` scalar is not negative for certain, as long as sums and products do not wrap.
+    pub fn non_negative(&self, v: Val) -> bool {
+        self.non_negative.get(v.index()).copied().unwrap_or(false)
+    }
+    /// Notes that the variable of a loop is not below its first value.
+    pub fn learn_variable(&mut self, var: Val, lo: Val) {
+        self.non_negative[var.index()] = self.non_negative(lo);
+    }
+    /// Whether the result of an operation is not negative.
+    fn stays_non_negative(&self, op: &Op) -> bool {
+        match op {
+            Op::ConstI(n) => *n >= 0,
+            Op::Cta | Op::WarpInRole => true,
+            Op::Map(MapOp::Add | MapOp::Mul | MapOp::Fma | MapOp::Min | MapOp::Div, a) => {
+                a.iter().all(|v| self.non_negative(*v))
+            }
+            Op::Map(MapOp::Max, a) => a.iter().any(|v| self.non_negative(*v)),
+            Op::Map(MapOp::Select, a) => a.iter().skip(1).all(|v| self.non_negative(*v)),
+            Op::Map(MapOp::Rem, _) => true,
+            Op::Map(_, _)
+            | Op::ConstF(_)
+            | Op::Param(_)
+            | Op::RowIota
+            | Op::ColIota
+            | Op::Reduce(..)
+            | Op::Mma { .. }
+            | Op::MmaAsync { .. }
+            | Op::MmaWait { .. }
+            | Op::LoadGlobal { .. }
+            | Op::LoadShared(_) => false,
+        }
+    }
     /// Whether a value is the column numbers of its fragment.
     pub fn is_columns(&self, v: Val) -> bool {
         self.is_columns.get(v.index()).copied().unwrap_or(false)
@@ -347,6 +382,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::LoadShared(_) => 0,
         };
         self.low_zeros[dst.index()] = known.min(32);
+        self.non_negative[dst.index()] = self.stays_non_negative(op);
         self.is_columns[dst.index()] = matches!(op, Op::ColIota);
     }
 }

@@ -133,6 +133,10 @@ fn copies_deal_chunks_to_threads() {
                     let n = e.b.c32(n).into();
                     e.define(v, vec![n]).expect("a scalar");
                 }
+                // Both ways of telling which rows exist.
+                if thread % 2 == 1 {
+                    e.learn(first_row, &Op::ConstI(16));
+                }
                 let view = SharedView {
                     buf: BufId(0),
                     slot: Some(slot),
