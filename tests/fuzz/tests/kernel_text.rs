@@ -6,7 +6,7 @@ use drawloom_kernel::verify::verify;
 
 #[test]
 fn kernel_text() {
-    fuzz(&seeds(&["compiler/kernel", "tests"], ".kir"), |text| {
+    fuzz(&seeds(&["tests/filetests"], ".kir"), |text| {
         if let Ok(kernel) = parse(text) {
             let printed = print(&kernel);
             let again = parse(&printed).expect("printed text is read");
