@@ -77,11 +77,11 @@ fn cycles(of: &Footprint, mean: &Work, closed: &Closed, resident: u32, device: &
         tensor_per_clock: 2 * device.tensor_per_clock,
         ..*device
     };
-    let [slow, fast] = [device, &faster].map(|d| cta_cycles(of, mean, resident, d));
+    let [slow, fast] = [device, &faster].map(|d| cta_cycles(of, mean, resident, 0.0, d));
     if closed.flops_per_tile == 0 || closed.tiles_counted == 0 {
         return Formula::Const(slow.ceil() as i64);
     }
-    let fixed = cta_cycles(of, &Work::default(), resident, device);
+    let fixed = cta_cycles(of, &Work::default(), resident, 0.0, device);
     let tiles = (mean.mma_flops as f64 / closed.flops_per_tile as f64).max(1e-3);
     // slow - fixed = tiles * (other + tensor / T), and the same at 2 T.
     let [slow, fast] = [slow, fast].map(|c| (c - fixed).max(0.0) / tiles);

@@ -153,20 +153,19 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     let grid: u64 = counts.groups.iter().map(|g| g.ctas).sum();
     let sms = u64::from(device.sms);
     let resident = grid.div_ceil(sms).clamp(1, occupancy.ctas.into()) as u32;
+    let slots = (sms * u64::from(resident)) as usize;
+    let issued = counts.total.global_bytes();
+    let dram_bytes = dram_bytes(issued, unique_bytes, slots as f64 / grid.max(1) as f64, device);
+    // Multiprocessors without a CTA leave their share of the DRAM to the others.
+    let busy = grid.min(sms) as f64 / sms as f64;
+    let from_dram = dram_bytes as f64 / issued.max(1) as f64 * busy;
     let durations: Vec<f64> = counts
         .groups
         .iter()
-        .map(|g| cta_cycles(of, &g.work, resident, device))
+        .map(|g| cta_cycles(of, &g.work, resident, from_dram, device))
         .collect();
-    let slots = (sms * u64::from(resident)) as usize;
     let makespan = makespan(&counts.groups, &counts.runs, &durations, slots);
 
-    let dram_bytes = dram_bytes(
-        counts.total.global_bytes(),
-        unique_bytes,
-        slots as f64 / grid.max(1) as f64,
-        device,
-    );
     let cycles = |n: f64, rate: u32| n / (f64::from(rate) * sms as f64) * 1000.0 / f64::from(device.clock_mhz);
     let t = &counts.total;
     let l2 = t.global_bytes() as f64 / f64::from(device.l2_per_clock) * 1000.0 / f64::from(device.clock_mhz);
@@ -197,8 +196,9 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     })
 }
 
-/// Cycles from the start of a CTA to its end, with `resident` CTAs of its kind on the multiprocessor.
-pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, device: &Device) -> f64 {
+/// Cycles from the start of a CTA to its end, with `resident` CTAs of its kind on the multiprocessor, when this share of
+/// its bytes comes from DRAM.
+pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, from_dram: f64, device: &Device) -> f64 {
     const SCHEDULERS: f64 = 4.0;
     let warps = f64::from(of.warps.max(1));
     // A warp's work at the rate of its scheduler.
@@ -213,24 +213,32 @@ pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, device: &De
     let delay = work.latency as f64 / warps + PROLOGUE_ACCESSES * latency;
     let customers = (resident * of.warps).div_ceil(SCHEDULERS as u32);
     let computing = residence(&pipes, delay, customers);
-    // Copies overlap with all of it, as far as the port and the buffers allow.
-    let bytes = work.global_bytes() as f64;
-    let port = bytes * f64::from(resident) / f64::from(L2_PORT);
-    let pipelined = bytes / f64::from(of.in_flight.max(1)) * latency;
-    computing.max(port).max(pipelined)
+    // Copies overlap with all of it, as far as the memory and the bytes in flight allow: the lines in flight of all
+    // resident CTAs are the customers of the multiprocessor's port to the L2 and of its share of the DRAM.
+    const LINE: f64 = 128.0;
+    let lines = work.global_bytes() as f64 / LINE * f64::from(resident);
+    let dram_per_clock =
+        f64::from(device.bytes_per_microsecond) * DRAM_EFFICIENCY / f64::from(device.clock_mhz) / f64::from(device.sms);
+    let memory = [LINE / f64::from(L2_PORT), LINE / dram_per_clock * from_dram];
+    let in_flight = (f64::from(of.in_flight) * f64::from(resident) / LINE).clamp(1.0, 4096.0) as u32;
+    let copying = lines * residence(&memory, latency, in_flight) / f64::from(in_flight);
+    computing.max(copying)
 }
 
 /// Mean-value analysis: the time of one customer through all stations when `customers` circulate.
-fn residence(stations: &[f64], delay: f64, customers: u32) -> f64 {
-    let mut queue = vec![0.0; stations.len()];
+fn residence<const N: usize>(stations: &[f64; N], delay: f64, customers: u32) -> f64 {
+    let mut queue = [0.0; N];
     let mut total = delay + stations.iter().sum::<f64>();
     for n in 1..=customers {
-        let stay: Vec<f64> = stations.iter().zip(&queue).map(|(d, q)| d * (1.0 + q)).collect();
+        let mut stay = [0.0; N];
+        for ((stay, demand), queue) in stay.iter_mut().zip(stations).zip(queue) {
+            *stay = demand * (1.0 + queue);
+        }
         total = delay + stay.iter().sum::<f64>();
         if total <= 0.0 {
             return 0.0;
         }
-        queue = stay.iter().map(|s| s * f64::from(n) / total).collect();
+        queue = stay.map(|s| s * f64::from(n) / total);
     }
     total
 }

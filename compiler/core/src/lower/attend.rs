@@ -19,6 +19,7 @@ use drawloom_kernel::ir::{
     ReduceOp, RowIndex, Segment, SharedView, Stage, Stmt, Stream, Val,
 };
 use drawloom_graph::ir::Op as GOp;
+use drawloom_graph::ranges::{Interval, Piece, Ranges, Sym};
 use drawloom_lang::spec::{Align, AxisId, AxisRole};
 use std::collections::BTreeMap;
 
@@ -404,7 +405,28 @@ fn ranges(
             .map(|i| (i.name.clone(), i.axes.iter().map(|a| params.lens[a]).collect()))
             .collect(),
     };
-    lower_ranges(b, &leaves, &op.ranges, schedule.block_n)
+    match (schedule.pack, op.group()) {
+        // The heads of a group differ within a packed tile: ranges that depend on the head are those of no head.
+        (Pack::QueriesAndHeads, Some((_, h))) if depends_on(&op.ranges, &name(&h)) => {
+            let keys = Sym::Len(name(&op.attend.key));
+            let possible = Interval { lo: Sym::Const(0), hi: keys };
+            let certain = Interval { lo: Sym::Const(0), hi: Sym::Const(0) };
+            let anything = Ranges { pieces: vec![Piece { possible, certain }] };
+            lower_ranges(b, &leaves, &anything, schedule.block_n)
+        }
+        (Pack::Queries | Pack::QueriesAndHeads, _) => lower_ranges(b, &leaves, &op.ranges, schedule.block_n),
+    }
+}
+
+/// Whether an endpoint depends on the index on an axis that is fixed in a tile.
+fn depends_on(ranges: &Ranges, axis: &str) -> bool {
+    let mut found = false;
+    for piece in &ranges.pieces {
+        for end in [&piece.possible.lo, &piece.possible.hi, &piece.certain.lo, &piece.certain.hi] {
+            end.visit(&mut |sym| found |= matches!(sym, Sym::Fixed(name) if name == axis));
+        }
+    }
+    found
 }
 
 /// What the loop is made of.

@@ -103,6 +103,10 @@ pub fn lower_ranges(b: &mut Builder, leaves: &Leaves, ranges: &Ranges, block_n: 
         segments.push((TileKind::Edge, v));
         count = v;
     }
+    if segments.is_empty() {
+        // A mask that hides everything: the loop is there, and does not run.
+        segments.push((TileKind::Edge, count));
+    }
     Ok(Tiles { runs, segments, count })
 }
 
