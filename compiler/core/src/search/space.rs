@@ -113,9 +113,9 @@ fn shared_limit(target: &'static Target, purpose: Purpose) -> u32 {
 /// The registers below which ptxas spilled, for an estimate.
 ///
 /// # Source
-/// ptxas 13.5 on the portfolios of seven specs, 2026-11-24: no spill where the limit was 4 % above the estimate.
+/// ptxas 13.5 on the portfolios of seven specs, 2026-11-24: no spill where the limit was 7 % above the estimate.
 fn with_margin(registers: u32) -> u32 {
-    (registers * 104).div_ceil(100)
+    (registers * 107).div_ceil(100)
 }
 
 /// The limits on what a CTA occupies.
