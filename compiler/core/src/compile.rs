@@ -89,7 +89,10 @@ pub enum CompileError {
 /// # Errors
 /// See [`CompileError`]; the first one in the order of the bindings.
 pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError> {
-    let bindings = options.bindings.clone().unwrap_or_else(|| drawloom_lang::bindings(spec));
+    let bindings = options
+        .bindings
+        .clone()
+        .unwrap_or_else(|| drawloom_lang::bindings(spec));
     let compiled: Vec<(Binding, Vec<Emitted>)> = bindings
         .into_par_iter()
         .map(|binding| instance(spec, &binding, options).map(|variants| (binding, variants)))
@@ -102,7 +105,11 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
         for variant in emitted {
             let first = code.len();
             for (name, ptx) in variant.modules {
-                code.push(Code { target: SM_80.name.to_owned(), form: "ptx".to_owned(), bytes: ptx.clone().into_bytes() });
+                code.push(Code {
+                    target: SM_80.name.to_owned(),
+                    form: "ptx".to_owned(),
+                    bytes: ptx.clone().into_bytes(),
+                });
                 modules.push((name, ptx));
             }
             variants.push(manifest_variant(&variant.member, first, variant.registers));
@@ -116,7 +123,11 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
     };
     let (canonical, key) = (drawloom_lang::canonical(spec), drawloom_lang::key(spec));
     let (manifest, payload) = pack(&spec.name, &canonical, &key, provenance, &code, instances)?;
-    Ok(Compiled { manifest, payload, modules })
+    Ok(Compiled {
+        manifest,
+        payload,
+        modules,
+    })
 }
 
 /// A variant's PTX.
@@ -140,7 +151,11 @@ fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<Vec<Emi
             registers = registers.max(used);
             modules.push((step.kernel.name.clone(), ptx));
         }
-        emitted.push(Emitted { member, modules, registers });
+        emitted.push(Emitted {
+            member,
+            modules,
+            registers,
+        });
     }
     Ok(emitted)
 }
@@ -150,7 +165,10 @@ fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), Com
     let errors = drawloom_kernel::verify::verify(kernel);
     if !errors.is_empty() {
         let listing = drawloom_kernel::verify::render(kernel, &errors);
-        return Err(CompileError::Invalid { kernel: kernel.name.clone(), listing });
+        return Err(CompileError::Invalid {
+            kernel: kernel.name.clone(),
+            listing,
+        });
     }
     let ptx = drawloom_nvptx::emit(kernel, &drawloom_nvptx::Options::default())?.ptx;
     let mut registers = None;
@@ -159,7 +177,11 @@ fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), Com
             let (kernel, target) = (kernel.name.clone(), target.clone());
             match assemble(&ptx, &target, ptxas) {
                 Ok(report) if report.spill_store_bytes > 0 => {
-                    return Err(CompileError::Spills { kernel, target, given: report.spill_store_bytes });
+                    return Err(CompileError::Spills {
+                        kernel,
+                        target,
+                        given: report.spill_store_bytes,
+                    });
                 }
                 Ok(report) => registers = registers.or(Some(report.registers)),
                 Err(source) => return Err(CompileError::Assemble { kernel, target, source }),
@@ -172,7 +194,11 @@ fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), Com
 /// A symbol that names the spec and its binding.
 pub fn kernel_name(spec: &Spec, binding: &Binding) -> String {
     let types = binding.types.iter().map(|t| format!("_{t:?}").to_lowercase());
-    let sizes = spec.axes.iter().zip(&binding.sizes).filter_map(|(axis, size)| size.map(|n| format!("_{}{n}", axis.name)));
+    let sizes = spec
+        .axes
+        .iter()
+        .zip(&binding.sizes)
+        .filter_map(|(axis, size)| size.map(|n| format!("_{}{n}", axis.name)));
     types.chain(sizes).fold(spec.name.clone(), |name, part| name + &part)
 }
 
@@ -195,12 +221,20 @@ fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>
     Variant {
         name: program.schedule.to_string(),
         target: SM_80.name.to_owned(),
-        requires: Requires { align: program.schedule.access, shared, when: Formula::Const(1) },
+        requires: Requires {
+            align: program.schedule.access,
+            shared,
+            when: Formula::Const(1),
+        },
         splits: program.splits.clone(),
         workspace: program.workspace.clone(),
         launches,
         time: member.time.clone(),
-        report: Report { shared, registers, ..member.report.clone() },
+        report: Report {
+            shared,
+            registers,
+            ..member.report.clone()
+        },
     }
 }
 

@@ -68,9 +68,22 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
         let program = &programs[schedule];
         inputs(op, program, &program.kernels[0], &sizes(op, case), case.device)
     };
-    let found = search(&problem, &Lowering { kernel: &lower, launch: &launch })?;
-    let members = found.portfolio.iter().map(|chosen| member(op, &programs.borrow()[&chosen.schedule], chosen)).collect();
-    Ok(Portfolio { members, losers: found.losers })
+    let found = search(
+        &problem,
+        &Lowering {
+            kernel: &lower,
+            launch: &launch,
+        },
+    )?;
+    let members = found
+        .portfolio
+        .iter()
+        .map(|chosen| member(op, &programs.borrow()[&chosen.schedule], chosen))
+        .collect();
+    Ok(Portfolio {
+        members,
+        losers: found.losers,
+    })
 }
 
 /// Elementwise operations of the score and the mask.
@@ -85,7 +98,7 @@ fn operations(op: &Operator) -> u32 {
             GOp::Unary(..) | GOp::Binary(..) | GOp::Select(..) if node.axes.len() > 1 => 1,
             _ => 0,
         };
-        own + crate::lower::expr::operands(&node.op).into_iter().map(|o| count(op, o, seen)).sum::<u32>()
+        own + node.op.operands().into_iter().map(|o| count(op, o, seen)).sum::<u32>()
     }
     count(op, op.factored_score().1, &mut Vec::new())
 }
@@ -103,7 +116,12 @@ pub fn sizes(op: &Operator, case: &Case) -> BTreeMap<String, u32> {
             (AxisRole::Query(_), _) => case.queries,
             (AxisRole::Key, _) => case.keys,
             (AxisRole::Plain, AxisSize::Grouped { ratios, .. }) => {
-                let ratio = ratios.iter().copied().filter(|r| case.heads % r == 0).max().unwrap_or(1);
+                let ratio = ratios
+                    .iter()
+                    .copied()
+                    .filter(|r| case.heads.is_multiple_of(*r))
+                    .max()
+                    .unwrap_or(1);
                 case.heads / ratio
             }
             (AxisRole::Plain, _) if Some(id) == heads => case.heads,
@@ -129,7 +147,9 @@ pub fn inputs(
     for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
         match meaning {
             Meaning::Size(axis) => {
-                inputs.scalars.insert(param.name.clone(), sizes.get(axis).map_or(0, |&n| n.into()));
+                inputs
+                    .scalars
+                    .insert(param.name.clone(), sizes.get(axis).map_or(0, |&n| n.into()));
             }
             Meaning::Splits => {
                 inputs.scalars.insert(param.name.clone(), splits.into());
@@ -139,8 +159,11 @@ pub fn inputs(
             }
             Meaning::Tensor(name) => {
                 if let Some(input) = op.spec.inputs.iter().find(|i| i.name == *name && i.sorted) {
-                    let extents: Vec<u32> =
-                        input.axes.iter().map(|a| sizes[&op.spec.axes[a.index()].name]).collect();
+                    let extents: Vec<u32> = input
+                        .axes
+                        .iter()
+                        .map(|a| sizes[&op.spec.axes[a.index()].name])
+                        .collect();
                     let last = extents.last().copied().unwrap_or(1).max(1);
                     let all: u32 = extents.iter().product();
                     let data = (0..all).map(|n| ((n % last) / last.div_ceil(8)) as i32).collect();
@@ -161,7 +184,9 @@ fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
     let mut issued = 0;
     for (n, step) in program.kernels.iter().enumerate() {
         let (grid, inputs) = inputs(op, program, step, &at, device);
-        let Ok(counts) = cost::count(&step.kernel, grid, &inputs) else { continue };
+        let Ok(counts) = cost::count(&step.kernel, grid, &inputs) else {
+            continue;
+        };
         issued += counts.total.global_bytes();
         let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
         let closed = closed(op, program, step, n == 0, &at, device);
@@ -189,14 +214,25 @@ fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
 }
 
 /// The closed form's ingredients for one kernel of a program.
-fn closed(op: &Operator, program: &Program, step: &Step, main: bool, at: &BTreeMap<String, u32>, device: &Device) -> Closed {
+fn closed(
+    op: &Operator,
+    program: &Program,
+    step: &Step,
+    main: bool,
+    at: &BTreeMap<String, u32>,
+    device: &Device,
+) -> Closed {
     let schedule = &program.schedule;
     let key = op.attend.key;
     let keys = match op.size(key) {
         Some(n) => Formula::Const(n.into()),
         None => Formula::Size(op.spec.axes[key.index()].name.clone()),
     };
-    let workspace = program.workspace.iter().cloned().reduce(|a, b| Formula::Add(Box::new(a), Box::new(b)));
+    let workspace = program
+        .workspace
+        .iter()
+        .cloned()
+        .reduce(|a, b| Formula::Add(Box::new(a), Box::new(b)));
     let (tiles, bytes) = if main {
         let tiles = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(schedule.block_n.into())));
         let tiles = match schedule.keys {
@@ -211,5 +247,11 @@ fn closed(op: &Operator, program: &Program, step: &Step, main: bool, at: &BTreeM
     let tiles_counted = evaluate(&tiles, at, splits, device).unwrap_or(1).max(1) as u64;
     let (d, e) = (op.head_dim().unwrap_or(0), op.value_dim().unwrap_or(0));
     let flops = 2 * u64::from(schedule.block_m) * u64::from(schedule.block_n) * u64::from(d + e);
-    Closed { grid: step.grid.clone(), tiles, bytes, tiles_counted, flops_per_tile: if main { flops } else { 0 } }
+    Closed {
+        grid: step.grid.clone(),
+        tiles,
+        bytes,
+        tiles_counted,
+        flops_per_tile: if main { flops } else { 0 },
+    }
 }

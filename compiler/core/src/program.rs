@@ -45,7 +45,12 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
     match schedule.keys {
         Keys::All => {
             let main = step(op, attend(op, schedule, name, target)?, tiles)?;
-            Ok(Program { schedule: *schedule, splits: Formula::Const(1), workspace: Vec::new(), kernels: vec![main] })
+            Ok(Program {
+                schedule: *schedule,
+                splits: Formula::Const(1),
+                workspace: Vec::new(),
+                kernels: vec![main],
+            })
         }
         Keys::Split => {
             let main = attend(op, schedule, &format!("{name}_split"), target)?;
@@ -58,10 +63,15 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                 })
                 .collect();
             let main = step(op, main, mul(tiles.clone(), Formula::Splits))?;
-            let rows = outer_sizes(op).into_iter().fold(queries(op), |all, size| mul(all, size));
+            let rows = outer_sizes(op).into_iter().fold(queries(op), mul);
             let grid = Formula::CeilDiv(Box::new(rows), Box::new(Formula::Const(i64::from(ROWS_PER_CTA))));
             let merge = step(op, merge(op, &format!("{name}_merge"), target)?, grid)?;
-            Ok(Program { schedule: *schedule, splits: splits(op, schedule, tiles), workspace, kernels: vec![main, merge] })
+            Ok(Program {
+                schedule: *schedule,
+                splits: splits(op, schedule, tiles),
+                workspace,
+                kernels: vec![main, merge],
+            })
         }
     }
 }
@@ -69,7 +79,12 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
 fn step(op: &Operator, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
     let kernel = pipeline(lowered.kernel.clone())?;
     let args = lowered.meaning.iter().flat_map(|m| arguments(op, m)).collect();
-    Ok(Step { synchronous: lowered, kernel, grid, args })
+    Ok(Step {
+        synchronous: lowered,
+        kernel,
+        grid,
+        args,
+    })
 }
 
 /// The launch parameters of one kernel parameter.
@@ -112,10 +127,15 @@ fn row_tiles(op: &Operator, schedule: &Schedule) -> Formula {
         }
         Some((g, h)) => {
             // `h / g` is exact.
-            let ratio = Formula::CeilDiv(Box::new(size(h)), Box::new(Formula::Max(Box::new(size(g)), Box::new(Formula::Const(1)))));
+            let ratio = Formula::CeilDiv(
+                Box::new(size(h)),
+                Box::new(Formula::Max(Box::new(size(g)), Box::new(Formula::Const(1)))),
+            );
             let rows = mul(queries(op), ratio);
             let tiles = Formula::CeilDiv(Box::new(rows), Box::new(block));
-            op.outer().into_iter().fold(tiles, |all, a| mul(all, size(if a == h { g } else { a })))
+            op.outer()
+                .into_iter()
+                .fold(tiles, |all, a| mul(all, size(if a == h { g } else { a })))
         }
     }
 }
@@ -127,8 +147,14 @@ fn splits(op: &Operator, schedule: &Schedule, tiles: Formula) -> Formula {
     let at_least_one = Formula::Max(Box::new(tiles), Box::new(Formula::Const(1)));
     let fill = Formula::CeilDiv(Box::new(wanted), Box::new(at_least_one));
     let keys = size(op, op.attend.key);
-    let most = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(2 * i64::from(schedule.block_n))));
-    Formula::Max(Box::new(Formula::Const(1)), Box::new(Formula::Min(Box::new(fill), Box::new(most))))
+    let most = Formula::CeilDiv(
+        Box::new(keys),
+        Box::new(Formula::Const(2 * i64::from(schedule.block_n))),
+    );
+    Formula::Max(
+        Box::new(Formula::Const(1)),
+        Box::new(Formula::Min(Box::new(fill), Box::new(most))),
+    )
 }
 
 fn queries(op: &Operator) -> Formula {

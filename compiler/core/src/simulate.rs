@@ -50,7 +50,10 @@ pub fn evaluate(formula: &Formula, sizes: &BTreeMap<String, u32>, splits: u32, d
 
 /// The number of splits that a call uses.
 pub fn splits(program: &Program, call: &Call, device: &Device) -> Option<u32> {
-    let chosen = call.splits.map(i64::from).or_else(|| evaluate(&program.splits, &call.sizes, 1, device))?;
+    let chosen = call
+        .splits
+        .map(i64::from)
+        .or_else(|| evaluate(&program.splits, &call.sizes, 1, device))?;
     u32::try_from(chosen.clamp(1, 4096)).ok()
 }
 
@@ -70,24 +73,35 @@ pub fn simulate(program: &Program, call: &mut Call, device: &Device) -> Result<V
         for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
             args.values.push(match meaning {
                 Meaning::Tensor(name) => {
-                    let tensor = call.tensors.get(name).ok_or_else(|| SimulationError::Missing(name.clone()))?;
+                    let tensor = call
+                        .tensors
+                        .get(name)
+                        .ok_or_else(|| SimulationError::Missing(name.clone()))?;
                     Arg::Tensor(tensor.clone())
                 }
                 Meaning::Partial { comp, axes } => {
-                    let tensor = partials.entry(*comp).or_insert_with(|| workspace(axes, &call.sizes, splits));
+                    let tensor = partials
+                        .entry(*comp)
+                        .or_insert_with(|| workspace(axes, &call.sizes, splits));
                     Arg::Tensor(tensor.clone())
                 }
                 Meaning::Size(axis) => {
-                    let n = call.sizes.get(axis).ok_or_else(|| SimulationError::Missing(axis.clone()))?;
+                    let n = call
+                        .sizes
+                        .get(axis)
+                        .ok_or_else(|| SimulationError::Missing(axis.clone()))?;
                     Arg::I32(*n as i32)
                 }
                 Meaning::Splits => Arg::I32(splits as i32),
                 Meaning::Scalar(name) => {
-                    let x = *call.scalars.get(name).ok_or_else(|| SimulationError::Missing(name.clone()))?;
+                    let x = *call
+                        .scalars
+                        .get(name)
+                        .ok_or_else(|| SimulationError::Missing(name.clone()))?;
                     match &param.kind {
-                        drawloom_kernel::ir::ParamKind::Scalar { dtype: drawloom_kernel::ir::Dtype::F32 } => {
-                            Arg::F32(x as f32)
-                        }
+                        drawloom_kernel::ir::ParamKind::Scalar {
+                            dtype: drawloom_kernel::ir::Dtype::F32,
+                        } => Arg::F32(x as f32),
                         _ => Arg::I32(x as i32),
                     }
                 }

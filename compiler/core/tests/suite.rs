@@ -41,7 +41,9 @@ impl Engine for Interpreted {
         for (step, counted) in self.program.kernels.iter().zip(counted) {
             let grid = evaluate(&step.grid, &call.sizes, parts, &H200).ok_or("no grid")? as u32;
             let inputs = cost_inputs(case, step, &call, parts);
-            let predicted = cost::count(&step.kernel, grid, &inputs).map_err(|e| e.to_string())?.total;
+            let predicted = cost::count(&step.kernel, grid, &inputs)
+                .map_err(|e| e.to_string())?
+                .total;
             if predicted.read != counted.read || predicted.written != counted.written {
                 return Err(format!(
                     "{}: predicted {:?} read and {:?} written, counted {:?} and {:?}",
@@ -49,7 +51,10 @@ impl Engine for Interpreted {
                 ));
             }
             if predicted.mma_flops != counted.mma_flops {
-                return Err(format!("predicted {} operations, counted {}", predicted.mma_flops, counted.mma_flops));
+                return Err(format!(
+                    "predicted {} operations, counted {}",
+                    predicted.mma_flops, counted.mma_flops
+                ));
             }
         }
         let mut outputs = Outputs::new();
@@ -65,7 +70,13 @@ impl Engine for Interpreted {
 
 fn call(case: &Case, splits: Option<u32>, seed: u64) -> Call {
     let outputs = (0..case.spec.outputs.len()).map(|n| case.blank_output(n));
-    let tensors = case.inputs.iter().cloned().chain(outputs).map(|t| (t.name.clone(), in_memory(&t))).collect();
+    let tensors = case
+        .inputs
+        .iter()
+        .cloned()
+        .chain(outputs)
+        .map(|t| (t.name.clone(), in_memory(&t)))
+        .collect();
     let scalars = case.spec.scalars.iter().zip(&case.scalars).map(|(decl, value)| {
         let value = match *value {
             Scalar::Real(x) => x.into(),
@@ -73,8 +84,19 @@ fn call(case: &Case, splits: Option<u32>, seed: u64) -> Call {
         };
         (decl.name.clone(), value)
     });
-    let sizes = case.spec.axes.iter().zip(&case.sizes).map(|(axis, &n)| (axis.name.clone(), n as u32));
-    Call { tensors, sizes: sizes.collect(), scalars: scalars.collect(), splits, seed }
+    let sizes = case
+        .spec
+        .axes
+        .iter()
+        .zip(&case.sizes)
+        .map(|(axis, &n)| (axis.name.clone(), n as u32));
+    Call {
+        tensors,
+        sizes: sizes.collect(),
+        scalars: scalars.collect(),
+        splits,
+        seed,
+    }
 }
 
 /// A tensor as it lies in memory, gaps (there are none) poisoned.
@@ -91,7 +113,11 @@ fn in_memory(tensor: &Tensor) -> interp::Tensor {
     }
     let data = Elements::from_f64(dtype, &memory).expect("invariant: a memory type");
     let strides = tensor.strides().into_iter().map(|s| s as i64).collect();
-    interp::Tensor { data, offset: 0, strides }
+    interp::Tensor {
+        data,
+        offset: 0,
+        strides,
+    }
 }
 
 /// What the counts of a kernel depend on, with the case's own index tables.
@@ -131,15 +157,32 @@ fn schedules(case: &Case) -> Vec<(Schedule, Option<u32>)> {
         keys: Keys::All,
         min_ctas: 1,
     };
-    let grouped = case.spec.axes.iter().any(|a| matches!(a.size, drawloom_lang::spec::AxisSize::Grouped { .. }));
+    let grouped = case
+        .spec
+        .axes
+        .iter()
+        .any(|a| matches!(a.size, drawloom_lang::spec::AxisSize::Grouped { .. }));
     let pack = if grouped { Pack::QueriesAndHeads } else { Pack::Queries };
     vec![
         (plain(64, 64, 4, 2, Registers, 16), None),
         (plain(64, 32, 2, 1, Shared, 16), None),
         (plain(32, 48, 2, 3, Shared, 8), None),
         (plain(64, 32, 4, 2, Registers, 2), None),
-        (Schedule { pack, keys: Keys::Split, ..plain(16, 32, 1, 3, Registers, 16) }, Some(3)),
-        (Schedule { pack, ..plain(32, 16, 2, 2, Registers, 16) }, None),
+        (
+            Schedule {
+                pack,
+                keys: Keys::Split,
+                ..plain(16, 32, 1, 3, Registers, 16)
+            },
+            Some(3),
+        ),
+        (
+            Schedule {
+                pack,
+                ..plain(32, 16, 2, 2, Registers, 16)
+            },
+            None,
+        ),
     ]
 }
 
@@ -154,8 +197,14 @@ fn check(case: &Case, schedules: &[(Schedule, Option<u32>)], seed: u64) -> Resul
                 return Err(drawloom_kernel::verify::render(&step.kernel, &errors));
             }
         }
-        let engine = Interpreted { program, splits: *splits, seed };
-        let found = engine.run(case).map_err(|e| format!("{} [{schedule}]: {e}", case.name))?;
+        let engine = Interpreted {
+            program,
+            splits: *splits,
+            seed,
+        };
+        let found = engine
+            .run(case)
+            .map_err(|e| format!("{} [{schedule}]: {e}", case.name))?;
         judge(&found, &truth, &naive).map_err(|e| format!("{} [{schedule}]: {e}", case.name))?;
     }
     Ok(())
@@ -192,7 +241,11 @@ fn the_portfolio_runs_every_spec() {
         let naive = SameDtype.run(&case).expect("a named case has a result");
         for member in found.members {
             let schedule = member.program.schedule;
-            let engine = Interpreted { program: member.program, splits: None, seed: 5 };
+            let engine = Interpreted {
+                program: member.program,
+                splits: None,
+                seed: 5,
+            };
             let judged = engine.run(&case).and_then(|found| judge(&found, &truth, &naive));
             if let Err(e) = judged {
                 failures.push(format!("{name} [{schedule}]: {e}"));
@@ -220,7 +273,10 @@ proptest! {
 #[test]
 fn the_pipeliner_keeps_the_meaning() {
     let cases = suite::cases().expect("the suite's files are right");
-    let case = cases.iter().find(|c| c.spec.name == "streaming").expect("the suite has a streaming case");
+    let case = cases
+        .iter()
+        .find(|c| c.spec.name == "streaming")
+        .expect("the suite has a streaming case");
     for (schedule, splits) in schedules(case) {
         let program = program_for(&case.spec, &case.binding, &schedule).expect("a program");
         let mut synchronous = program.clone();
@@ -230,7 +286,11 @@ fn the_pipeliner_keeps_the_meaning() {
         let run = |program: &Program| -> BTreeMap<String, Vec<f64>> {
             let mut call = call(case, splits, 3);
             simulate(program, &mut call, &H200).expect("a run without fault");
-            case.spec.outputs.iter().map(|o| (o.name.clone(), call.tensors[&o.name].data.to_f64())).collect()
+            case.spec
+                .outputs
+                .iter()
+                .map(|o| (o.name.clone(), call.tensors[&o.name].data.to_f64()))
+                .collect()
         };
         assert_eq!(run(&program), run(&synchronous), "{schedule}");
     }

@@ -109,7 +109,11 @@ impl std::fmt::Display for Ranges {
         for (n, piece) in self.pieces.iter().enumerate() {
             let (possible, certain) = (&piece.possible, &piece.certain);
             let end = if n + 1 < self.pieces.len() { "\n" } else { "" };
-            write!(f, "  possible {} .. {}, certain {} .. {}{end}", possible.lo, possible.hi, certain.lo, certain.hi)?;
+            write!(
+                f,
+                "  possible {} .. {}, certain {} .. {}{end}",
+                possible.lo, possible.hi, certain.lo, certain.hi
+            )?;
         }
         Ok(())
     }

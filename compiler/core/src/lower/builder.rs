@@ -1,7 +1,7 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
 use drawloom_kernel::ir::{
-    Access, Block, Buffer, BufId, Dtype, Effect, Extent, Frag, Kernel, Layout, MapOp, Op, Param, ParamId, ParamKind,
+    Access, Block, BufId, Buffer, Dtype, Effect, Extent, Frag, Kernel, Layout, MapOp, Op, Param, ParamId, ParamKind,
     ReduceOp, Role, SharedView, Stmt, Val,
 };
 use std::collections::HashMap;
@@ -39,7 +39,12 @@ impl Builder {
     /// Closes the outermost block as the body of the only role.
     pub fn finish(mut self, warps: u32, min_ctas: u32) -> Kernel {
         let body = self.blocks.pop().expect("invariant: the outermost block is open");
-        self.kernel.roles.push(Role { name: "main".to_owned(), warps, registers: None, body: Block(body) });
+        self.kernel.roles.push(Role {
+            name: "main".to_owned(),
+            warps,
+            registers: None,
+            body: Block(body),
+        });
         self.kernel.min_ctas = min_ctas;
         self.kernel
     }
@@ -55,7 +60,10 @@ impl Builder {
     }
 
     fn param(&mut self, name: &str, kind: ParamKind) -> ParamId {
-        self.kernel.params.push(Param { name: name.to_owned(), kind });
+        self.kernel.params.push(Param {
+            name: name.to_owned(),
+            kind,
+        });
         ParamId(self.kernel.params.len() as u32 - 1)
     }
 
@@ -73,8 +81,24 @@ impl Builder {
     }
 
     /// Adds a shared buffer.
-    pub fn buffer(&mut self, name: &str, dtype: Dtype, slots: u32, rows: u32, cols: u32, alias: Option<BufId>) -> BufId {
-        self.kernel.buffers.push(Buffer { name: name.to_owned(), dtype, slots, rows, cols, swizzled: true, alias });
+    pub fn buffer(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        slots: u32,
+        rows: u32,
+        cols: u32,
+        alias: Option<BufId>,
+    ) -> BufId {
+        self.kernel.buffers.push(Buffer {
+            name: name.to_owned(),
+            dtype,
+            slots,
+            rows,
+            cols,
+            swizzled: true,
+            alias,
+        });
         BufId(self.kernel.buffers.len() as u32 - 1)
     }
 
@@ -209,7 +233,11 @@ impl Builder {
         match (self.known(a), self.known(b)) {
             (Some(x), Some(y)) => self.int(x.min(y)),
             (None, None) | (Some(_), None) | (None, Some(_)) => {
-                if a == b { a } else { self.arith(MapOp::Min, a, b) }
+                if a == b {
+                    a
+                } else {
+                    self.arith(MapOp::Min, a, b)
+                }
             }
         }
     }
@@ -219,7 +247,11 @@ impl Builder {
         match (self.known(a), self.known(b)) {
             (Some(x), Some(y)) => self.int(x.max(y)),
             (None, None) | (Some(_), None) | (None, Some(_)) => {
-                if a == b { a } else { self.arith(MapOp::Max, a, b) }
+                if a == b {
+                    a
+                } else {
+                    self.arith(MapOp::Max, a, b)
+                }
             }
         }
     }
@@ -246,7 +278,11 @@ impl Builder {
     /// Row maximum or sum of a fragment, to `cols` = 4 (quad partials) or 1.
     pub fn reduce(&mut self, op: ReduceOp, v: Val, cols: u32) -> Val {
         let t = self.ty(v);
-        let layout = if t.rows == 1 && cols == 1 { Layout::Uniform } else { t.layout };
+        let layout = if t.rows == 1 && cols == 1 {
+            Layout::Uniform
+        } else {
+            t.layout
+        };
         self.def(Frag { cols, layout, ..t }, Op::Reduce(op, v))
     }
 }
@@ -254,5 +290,12 @@ impl Builder {
 /// A whole slot of a buffer.
 pub fn whole(kernel: &Kernel, buf: BufId, slot: Option<Val>) -> SharedView {
     let b = &kernel.buffers[buf.index()];
-    SharedView { buf, slot, row: None, col: 0, rows: b.rows, cols: b.cols }
+    SharedView {
+        buf,
+        slot,
+        row: None,
+        col: 0,
+        rows: b.rows,
+        cols: b.cols,
+    }
 }

@@ -5,6 +5,7 @@
 //! are vectors. Values without the key axis are computed once before the loop ([`Exprs::hoist`]).
 
 use super::Unsupported;
+use super::algebra::constant;
 use super::builder::Builder;
 use drawloom_graph::ir::{Axis, Binary, Graph, Op as GOp, Ty, Unary, Val as GVal};
 use drawloom_kernel::ir::{Dtype, Frag, Layout, MapOp, Op, ParamId, Val};
@@ -82,7 +83,7 @@ impl<'g> Exprs<'g> {
     pub fn new(graph: &'g Graph, key: Axis) -> Exprs<'g> {
         let mut uses = vec![0; graph.nodes.len()];
         for node in &graph.nodes {
-            for v in operands(&node.op) {
+            for v in node.op.operands() {
                 uses[v.index()] += 1;
             }
         }
@@ -115,7 +116,7 @@ impl<'g> Exprs<'g> {
             self.lower(b, v)?;
             return Ok(());
         }
-        for operand in operands(&self.graph.nodes[v.index()].op) {
+        for operand in self.graph.nodes[v.index()].op.operands() {
             // A contraction over features is the matrix product of the tile; its operands are not expressions.
             if !matches!(self.graph.nodes[v.index()].op, GOp::Contract { .. }) && !self.is_tensor(operand) {
                 self.hoist(b, operand)?;
@@ -169,7 +170,10 @@ impl<'g> Exprs<'g> {
         Ok(match &node.op {
             GOp::Real(_) | GOp::Int(_) | GOp::Bool(_) => unreachable!("invariant: constants are folded above"),
             GOp::Scalar(name) => Lowered::One(
-                *self.scalars.get(name).ok_or_else(|| Unsupported::new(format!("unknown scalar `{name}`")))?,
+                *self
+                    .scalars
+                    .get(name)
+                    .ok_or_else(|| Unsupported::new(format!("unknown scalar `{name}`")))?,
             ),
             GOp::Len(axis) => Lowered::One(self.len(*axis)?),
             GOp::Index(axis) => self.index(b, *axis)?,
@@ -205,17 +209,28 @@ impl<'g> Exprs<'g> {
     }
 
     fn len(&self, axis: Axis) -> Result<Val, Unsupported> {
-        self.lens.get(&axis).copied().ok_or_else(|| {
-            Unsupported::new(format!("the size of axis `{}`", self.graph.axes[axis.index()].name))
-        })
+        self.lens
+            .get(&axis)
+            .copied()
+            .ok_or_else(|| Unsupported::new(format!("the size of axis `{}`", self.graph.axes[axis.index()].name)))
     }
 
     fn index(&mut self, b: &mut Builder, axis: Axis) -> Result<Lowered, Unsupported> {
         Ok(match self.coords.get(&axis) {
             Some(&Coord::Fixed(v)) => Lowered::One(v),
             Some(&Coord::Row(v, _)) => Lowered::One(v),
-            Some(&Coord::Key { base: Some(base), cols, .. }) => {
-                let col = b.def(Frag { dtype: Dtype::I32, rows: 1, cols, layout: Layout::Mma }, Op::ColIota);
+            Some(&Coord::Key {
+                base: Some(base), cols, ..
+            }) => {
+                let col = b.def(
+                    Frag {
+                        dtype: Dtype::I32,
+                        rows: 1,
+                        cols,
+                        layout: Layout::Mma,
+                    },
+                    Op::ColIota,
+                );
                 Lowered::Split { row: base, col }
             }
             Some(Coord::Key { base: None, .. }) | None => {
@@ -235,7 +250,11 @@ impl<'g> Exprs<'g> {
         at: &[(Axis, Option<GVal>)],
         fill: f64,
     ) -> Result<Val, Unsupported> {
-        let table = self.tables.get(name).cloned().ok_or_else(|| Unsupported::new(format!("unknown input `{name}`")))?;
+        let table = self
+            .tables
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Unsupported::new(format!("unknown input `{name}`")))?;
         let mut index = Vec::new();
         let mut guard: Option<Val> = None;
         let mut require = |b: &mut Builder, cond: Val| {
@@ -252,15 +271,29 @@ impl<'g> Exprs<'g> {
                         index.push(v);
                         require(b, valid);
                     }
-                    Some(&Coord::Key { base: Some(base), len, cols }) => {
-                        let col = b.def(Frag { dtype: Dtype::I32, rows: 1, cols, layout: Layout::Mma }, Op::ColIota);
+                    Some(&Coord::Key {
+                        base: Some(base),
+                        len,
+                        cols,
+                    }) => {
+                        let col = b.def(
+                            Frag {
+                                dtype: Dtype::I32,
+                                rows: 1,
+                                cols,
+                                layout: Layout::Mma,
+                            },
+                            Op::ColIota,
+                        );
                         let j = b.map(MapOp::Add, Dtype::I32, &[base, col]);
                         let inside = b.test(MapOp::Lt, &[j, len]);
                         index.push(j);
                         require(b, inside);
                     }
                     Some(Coord::Key { base: None, .. }) | None => {
-                        return Err(Unsupported::new(format!("`{name}` over an axis that the tile does not have")));
+                        return Err(Unsupported::new(format!(
+                            "`{name}` over an axis that the tile does not have"
+                        )));
                     }
                 },
                 Some(v) => {
@@ -275,7 +308,12 @@ impl<'g> Exprs<'g> {
                 }
             }
         }
-        let mut shape = Frag { dtype: table.dtype, rows: 1, cols: 1, layout: Layout::Uniform };
+        let mut shape = Frag {
+            dtype: table.dtype,
+            rows: 1,
+            cols: 1,
+            layout: Layout::Uniform,
+        };
         for &v in index.iter().chain(guard.as_ref()) {
             let t = b.ty(v);
             shape.rows = shape.rows.max(t.rows);
@@ -284,7 +322,15 @@ impl<'g> Exprs<'g> {
                 shape.layout = t.layout;
             }
         }
-        let loaded = b.def(shape, Op::LoadGlobal { tensor: table.param, at: index, guard, fill });
+        let loaded = b.def(
+            shape,
+            Op::LoadGlobal {
+                tensor: table.param,
+                at: index,
+                guard,
+                fill,
+            },
+        );
         Ok(match table.dtype {
             Dtype::F16 | Dtype::Bf16 => b.mapf(MapOp::Convert, &[loaded]),
             Dtype::F32 | Dtype::I32 | Dtype::I64 | Dtype::Bool => loaded,
@@ -371,7 +417,10 @@ impl<'g> Exprs<'g> {
         if let Some(split) = self.separated(b, op, lx, ly, operand_ty) {
             return Ok(split);
         }
-        let (vx, vy) = (self.join(b, lx, operand_ty), self.join(b, ly, self.graph.nodes[y.index()].ty));
+        let (vx, vy) = (
+            self.join(b, lx, operand_ty),
+            self.join(b, ly, self.graph.nodes[y.index()].ty),
+        );
         let d = dtype(operand_ty);
         Ok(Lowered::One(match (op, ty) {
             (Binary::Add, Ty::Real) => b.mapf(MapOp::Add, &[vx, vy]),
@@ -401,7 +450,8 @@ impl<'g> Exprs<'g> {
             (Binary::Eq, _) => b.test(MapOp::Eq, &[vx, vy]),
             (Binary::And, _) => b.test(MapOp::And, &[vx, vy]),
             (Binary::Or, _) => b.test(MapOp::Or, &[vx, vy]),
-            (Binary::Rem | Binary::Min | Binary::Max, Ty::Real | Ty::Bool) | (Binary::BitAnd | Binary::Shr | Binary::Pow, _) => {
+            (Binary::Rem | Binary::Min | Binary::Max, Ty::Real | Ty::Bool)
+            | (Binary::BitAnd | Binary::Shr | Binary::Pow, _) => {
                 return Err(Unsupported::new(format!("{op:?} in a score")));
             }
         }))
@@ -411,7 +461,7 @@ impl<'g> Exprs<'g> {
     fn has_tile(&self, v: GVal) -> bool {
         match &self.graph.nodes[v.index()].op {
             GOp::Contract { .. } => true,
-            op => operands(op).into_iter().any(|o| self.has_tile(o)),
+            op => op.operands().into_iter().any(|o| self.has_tile(o)),
         }
     }
 
@@ -480,106 +530,6 @@ impl<'g> Exprs<'g> {
             }
             _ => None,
         }
-    }
-}
-
-/// `(factor, rest)` with `v = factor * rest` and a positive constant factor, pulled out of products and quotients.
-pub fn positive_factor(graph: &Graph, v: GVal) -> (f64, GVal) {
-    if let GOp::Binary(op @ (Binary::Mul | Binary::Div), x, y) = graph.nodes[v.index()].op {
-        if let Some(c) = constant(graph, y).filter(|c| *c > 0.0 && c.is_finite()) {
-            let (inner, rest) = positive_factor(graph, x);
-            return (if op == Binary::Mul { inner * c } else { inner / c }, rest);
-        }
-        if op == Binary::Mul
-            && let Some(c) = constant(graph, x).filter(|c| *c > 0.0 && c.is_finite())
-        {
-            let (inner, rest) = positive_factor(graph, y);
-            return (inner * c, rest);
-        }
-    }
-    (1.0, v)
-}
-
-/// The value of an expression of constants and constant sizes.
-pub fn constant(graph: &Graph, v: GVal) -> Option<f64> {
-    let node = &graph.nodes[v.index()];
-    Some(match &node.op {
-        GOp::Real(x) => *x,
-        GOp::Int(x) => *x as f64,
-        GOp::Bool(x) => f64::from(u8::from(*x)),
-        GOp::Len(axis) => match graph.axes[axis.index()].size {
-            drawloom_graph::ir::Size::Const(n) => f64::from(n),
-            drawloom_graph::ir::Size::Runtime
-            | drawloom_graph::ir::Size::Same(_)
-            | drawloom_graph::ir::Size::CeilDiv { .. } => return None,
-        },
-        GOp::Unary(op, a) => {
-            let a = constant(graph, *a)?;
-            match op {
-                Unary::Neg => -a,
-                Unary::Abs => a.abs(),
-                Unary::Exp => a.exp(),
-                Unary::Log => a.ln(),
-                Unary::Tanh => a.tanh(),
-                Unary::Sqrt => a.sqrt(),
-                Unary::Rsqrt => 1.0 / a.sqrt(),
-                Unary::Recip => 1.0 / a,
-                Unary::ToReal => a,
-                Unary::Not => f64::from(u8::from(a == 0.0)),
-                Unary::Sin => a.sin(),
-                Unary::Cos => a.cos(),
-                Unary::Floor => a.floor(),
-                Unary::Sign => {
-                    if a == 0.0 {
-                        0.0
-                    } else {
-                        a.signum()
-                    }
-                }
-            }
-        }
-        GOp::Binary(op, x, y) => {
-            let (x, y) = (constant(graph, *x)?, constant(graph, *y)?);
-            let truth = |t: bool| f64::from(u8::from(t));
-            match (op, node.ty) {
-                (Binary::Add, _) => x + y,
-                (Binary::Sub, _) => x - y,
-                (Binary::Mul, _) => x * y,
-                (Binary::Div, Ty::Real) => x / y,
-                (Binary::Div, Ty::Int | Ty::Bool) if y > 0.0 => (x / y).floor(),
-                (Binary::Rem, _) if y > 0.0 => x.rem_euclid(y),
-                (Binary::Min, _) => x.min(y),
-                (Binary::Max, _) => x.max(y),
-                (Binary::Lt, _) => truth(x < y),
-                (Binary::Le, _) => truth(x <= y),
-                (Binary::Eq, _) => truth(x == y),
-                (Binary::And, _) => truth(x != 0.0 && y != 0.0),
-                (Binary::Or, _) => truth(x != 0.0 || y != 0.0),
-                (Binary::Div | Binary::Rem | Binary::BitAnd | Binary::Shr | Binary::Pow, _) => return None,
-            }
-        }
-        _ => return None,
-    })
-}
-
-/// The values that an operation reads.
-pub fn operands(op: &GOp) -> Vec<GVal> {
-    match op {
-        GOp::Real(_)
-        | GOp::Int(_)
-        | GOp::Bool(_)
-        | GOp::Input { .. }
-        | GOp::Scalar(_)
-        | GOp::Index(_)
-        | GOp::Len(_)
-        | GOp::Hole { .. }
-        | GOp::Get { .. } => Vec::new(),
-        GOp::Unary(_, a) => vec![*a],
-        GOp::Binary(_, x, y) => vec![*x, *y],
-        GOp::Select(c, x, y) => vec![*c, *x, *y],
-        GOp::Rename { of, .. } | GOp::Reduce { of, .. } | GOp::TopK { of, .. } => vec![*of],
-        GOp::Contract { a, b, .. } | GOp::TriSolve { a, b, .. } => vec![*a, *b],
-        GOp::Gather { of, at, .. } => std::iter::once(*of).chain(at.iter().map(|&(_, v)| v)).collect(),
     }
 }
 

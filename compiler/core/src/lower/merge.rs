@@ -25,7 +25,9 @@ pub const ROWS_PER_CTA: u32 = WARPS;
 /// # Errors
 /// [`Unsupported`] if the region or an output has no row form.
 pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsupported> {
-    let e = op.value_dim().ok_or_else(|| Unsupported::new("a value dimension known only at run time"))?;
+    let e = op
+        .value_dim()
+        .ok_or_else(|| Unsupported::new("a value dimension known only at run time"))?;
     let mut b = Builder::new(name, target);
     let mut meaning = Vec::new();
     let q_axes = &op.spec.inputs[op.q.index()].axes;
@@ -106,8 +108,19 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
         }
     }
     let vec = [4, 2].into_iter().find(|v| e % (32 * v) == 0).unwrap_or(1);
-    let wide = Frag { dtype: Dtype::F32, rows: 1, cols: e, layout: Layout::Lanes { vec } };
-    let column = b.def(Frag { dtype: Dtype::I32, ..wide }, Op::ColIota);
+    let wide = Frag {
+        dtype: Dtype::F32,
+        rows: 1,
+        cols: e,
+        layout: Layout::Lanes { vec },
+    };
+    let column = b.def(
+        Frag {
+            dtype: Dtype::I32,
+            ..wide
+        },
+        Op::ColIota,
+    );
 
     // The outer fold, in split order.
     let types = [Frag::scalar(Dtype::F32), Frag::scalar(Dtype::F32), wide];
@@ -126,7 +139,12 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
             b.mapf(MapOp::Add, &[zero, init])
         };
         let arg = b.kernel.new_val(ty);
-        carried.push(Carried { arg, init, next: arg, result: b.kernel.new_val(ty) });
+        carried.push(Carried {
+            arg,
+            init,
+            next: arg,
+            result: b.kernel.new_val(ty),
+        });
     }
     b.open();
     let mut region = exprs.clone();
@@ -136,7 +154,15 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
         if n == 2 {
             at.push(column);
         }
-        let loaded = b.def(ty, Op::LoadGlobal { tensor: partials[n], at, guard: None, fill: 0.0 });
+        let loaded = b.def(
+            ty,
+            Op::LoadGlobal {
+                tensor: partials[n],
+                at,
+                guard: None,
+                fill: 0.0,
+            },
+        );
         bind(&mut region, op, comp, Side::Left, carried[n].arg);
         bind(&mut region, op, comp, Side::Right, loaded);
     }
@@ -146,7 +172,13 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
     let body = b.close();
     let zero = b.int(0);
     let results: Vec<Val> = carried.iter().map(|c| c.result).collect();
-    b.push(Stmt::Loop(Loop { var, lo: zero, hi: splits, carried, body }));
+    b.push(Stmt::Loop(Loop {
+        var,
+        lo: zero,
+        hi: splits,
+        carried,
+        body,
+    }));
 
     // The finish.
     for (&comp, &state) in comps.iter().zip(&results) {
@@ -166,18 +198,45 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
             .value;
         let value = exprs.one(&mut b, value)?;
         let dtype = op.dtype(output.ty);
-        let value = if dtype == Dtype::F32 { value } else { b.map(MapOp::Convert, dtype, &[value]) };
-        let at = output.axes.iter().map(|a| coords.get(a).copied().unwrap_or(column)).collect();
-        b.effect(Effect::StoreGlobal { tensor, at, guard: None, value });
+        let value = if dtype == Dtype::F32 {
+            value
+        } else {
+            b.map(MapOp::Convert, dtype, &[value])
+        };
+        let at = output
+            .axes
+            .iter()
+            .map(|a| coords.get(a).copied().unwrap_or(column))
+            .collect();
+        b.effect(Effect::StoreGlobal {
+            tensor,
+            at,
+            guard: None,
+            value,
+        });
     }
     let then = b.close();
-    b.push(Stmt::If(If { cond: exists, then, otherwise: drawloom_kernel::ir::Block::default(), results: Vec::new() }));
-    Ok(Lowered { kernel: b.finish(WARPS, 1), meaning })
+    b.push(Stmt::If(If {
+        cond: exists,
+        then,
+        otherwise: drawloom_kernel::ir::Block::default(),
+        results: Vec::new(),
+    }));
+    Ok(Lowered {
+        kernel: b.finish(WARPS, 1),
+        meaning,
+    })
 }
 
 fn bind(exprs: &mut Exprs, op: &Operator, comp: u32, side: Side, v: Val) {
     for (n, node) in op.graph.nodes.iter().enumerate() {
-        if node.op == (GOp::Hole { fold: op.fold_id, comp, side }) {
+        if node.op
+            == (GOp::Hole {
+                fold: op.fold_id,
+                comp,
+                side,
+            })
+        {
             exprs.memo.insert(GVal(n as u32), Value::One(v));
         }
     }

@@ -1,14 +1,14 @@
 //! What lowering needs to know of one pair stage: its tensors, its axes' roles, its score and mask in the graph.
 
 use super::Unsupported;
-use super::expr::{constant, operands};
+use super::algebra::{constant, positive_factor};
 use drawloom_graph::ir::{Axis, FoldId, Graph, Op as GOp, Val as GVal};
 use drawloom_graph::monoid;
 use drawloom_graph::ranges::{self, Ranges};
 use drawloom_kernel::ir::Dtype;
 use drawloom_lang::spec::{
-    Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype as LangDtype, ElemType, ExprKind, InputId, OutputValue, Spec,
-    Stage,
+    Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype as LangDtype, ElemType, ExprKind, InputId, OutputValue,
+    Spec, Stage,
 };
 
 /// One pair stage, bound to types and sizes, with its masks analysed.
@@ -80,11 +80,32 @@ pub fn recognise<'a>(spec: &'a Spec, binding: &'a Binding, graph: &'a Graph) -> 
         AxisRole::Query(align) => align,
         AxisRole::Plain | AxisRole::Key => Align::Start,
     };
-    let sorted = spec.inputs.iter().filter(|i| i.sorted).map(|i| i.name.clone()).collect();
-    let context =
-        ranges::Context { query: axis(attend.query)?, key: axis(attend.key)?, align, sorted: &sorted };
+    let sorted = spec
+        .inputs
+        .iter()
+        .filter(|i| i.sorted)
+        .map(|i| i.name.clone())
+        .collect();
+    let context = ranges::Context {
+        query: axis(attend.query)?,
+        key: axis(attend.key)?,
+        align,
+        sorted: &sorted,
+    };
     let ranges = ranges::analyse(graph, mask, &context);
-    Ok(Operator { spec, binding, attend, q, graph, fold, fold_id, score, mask, dots, ranges })
+    Ok(Operator {
+        spec,
+        binding,
+        attend,
+        q,
+        graph,
+        fold,
+        fold_id,
+        score,
+        mask,
+        dots,
+        ranges,
+    })
 }
 
 fn contractions(graph: &Graph, v: GVal, found: &mut Vec<GVal>) {
@@ -94,7 +115,7 @@ fn contractions(graph: &Graph, v: GVal, found: &mut Vec<GVal>) {
         }
         return;
     }
-    for o in operands(&graph.nodes[v.index()].op) {
+    for o in graph.nodes[v.index()].op.operands() {
         contractions(graph, o, found);
     }
 }
@@ -129,15 +150,22 @@ impl Operator<'_> {
     /// Axes of the query tensor but its feature axis and the query axis: fixed within a tile.
     pub fn outer(&self) -> Vec<AxisId> {
         let axes = &self.spec.inputs[self.q.index()].axes;
-        axes[..axes.len() - 1].iter().copied().filter(|&a| a != self.attend.query).collect()
+        axes[..axes.len() - 1]
+            .iter()
+            .copied()
+            .filter(|&a| a != self.attend.query)
+            .collect()
     }
 
     /// The grouped key head axis and the query head axis it is grouped from, if there is one.
     pub fn group(&self) -> Option<(AxisId, AxisId)> {
-        self.spec.inputs[self.attend.k.index()].axes.iter().find_map(|&a| match self.spec.axes[a.index()].size {
-            AxisSize::Grouped { of, .. } => Some((a, of)),
-            AxisSize::Runtime | AxisSize::OneOf(_) => None,
-        })
+        self.spec.inputs[self.attend.k.index()]
+            .axes
+            .iter()
+            .find_map(|&a| match self.spec.axes[a.index()].size {
+                AxisSize::Grouped { of, .. } => Some((a, of)),
+                AxisSize::Runtime | AxisSize::OneOf(_) => None,
+            })
     }
 
     /// Feature size of queries and keys.
@@ -147,7 +175,10 @@ impl Operator<'_> {
 
     /// Feature size of values and outputs.
     pub fn value_dim(&self) -> Option<u32> {
-        self.spec.inputs[self.attend.v.index()].axes.last().and_then(|&a| self.size(a))
+        self.spec.inputs[self.attend.v.index()]
+            .axes
+            .last()
+            .and_then(|&a| self.size(a))
     }
 
     /// Positions of the spec's outputs: the stage's result, and its log-sum-exp if emitted.
@@ -163,7 +194,7 @@ impl Operator<'_> {
 
     /// The positive constant factor of the score and the rest.
     pub fn factored_score(&self) -> (f64, GVal) {
-        super::expr::positive_factor(self.graph, self.score)
+        positive_factor(self.graph, self.score)
     }
 
     /// Whether the mask is the constant `true`.

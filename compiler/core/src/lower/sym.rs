@@ -31,7 +31,9 @@ pub struct Leaves<'a> {
 /// [`Unsupported`] if a leaf has no meaning in this kernel.
 pub fn lower(b: &mut Builder, leaves: &Leaves, sym: &Sym) -> Result<Val, Unsupported> {
     let named = |map: &BTreeMap<String, Val>, name: &str| {
-        map.get(name).copied().ok_or_else(|| Unsupported::new(format!("`{name}` in a key range")))
+        map.get(name)
+            .copied()
+            .ok_or_else(|| Unsupported::new(format!("`{name}` in a key range")))
     };
     Ok(match sym {
         Sym::Const(c) => b.int(*c),
@@ -82,16 +84,31 @@ pub fn lower(b: &mut Builder, leaves: &Leaves, sym: &Sym) -> Result<Val, Unsuppo
                 index.push(clamp(b, v, len));
             }
             let guard = nonempty(b, extents);
-            b.def(Frag::scalar(Dtype::I32), Op::LoadGlobal { tensor: param.param, at: index, guard: Some(guard), fill: 0.0 })
+            b.def(
+                Frag::scalar(Dtype::I32),
+                Op::LoadGlobal {
+                    tensor: param.param,
+                    at: index,
+                    guard: Some(guard),
+                    fill: 0.0,
+                },
+            )
         }
-        Sym::Search { table, at, value, upper } => {
+        Sym::Search {
+            table,
+            at,
+            value,
+            upper,
+        } => {
             let (param, extents) = find(leaves, table)?;
             let mut index = Vec::new();
             for (sym, &len) in at.iter().zip(extents) {
                 let v = lower(b, leaves, sym)?;
                 index.push(clamp(b, v, len));
             }
-            let len = *extents.last().ok_or_else(|| Unsupported::new(format!("`{table}` has no axis to search")))?;
+            let len = *extents
+                .last()
+                .ok_or_else(|| Unsupported::new(format!("`{table}` has no axis to search")))?;
             let value = lower(b, leaves, value)?;
             search(b, param, &index, len, value, *upper)
         }
@@ -145,7 +162,12 @@ fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, uppe
     let rounded = b.add(span, width);
     let rounded = b.sub(rounded, one);
     let step = b.div(rounded, width);
-    let lanes = Frag { dtype: Dtype::I32, rows: 1, cols: PROBES, layout: Layout::Lanes { vec: 1 } };
+    let lanes = Frag {
+        dtype: Dtype::I32,
+        rows: 1,
+        cols: PROBES,
+        layout: Layout::Lanes { vec: 1 },
+    };
     let iota = b.def(lanes, Op::ColIota);
     let next = b.map(MapOp::Add, Dtype::I32, &[iota, one]);
     let far = b.map(MapOp::Mul, Dtype::I32, &[next, step]);
@@ -154,8 +176,20 @@ fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, uppe
     let inside = b.test(MapOp::Lt, &[probe, hi_arg]);
     let mut index = at.to_vec();
     index.push(probe);
-    let x = b.def(lanes, Op::LoadGlobal { tensor: table.param, at: index, guard: Some(inside), fill: 0.0 });
-    let below = if upper { b.test(MapOp::Le, &[x, value]) } else { b.test(MapOp::Lt, &[x, value]) };
+    let x = b.def(
+        lanes,
+        Op::LoadGlobal {
+            tensor: table.param,
+            at: index,
+            guard: Some(inside),
+            fill: 0.0,
+        },
+    );
+    let below = if upper {
+        b.test(MapOp::Le, &[x, value])
+    } else {
+        b.test(MapOp::Lt, &[x, value])
+    };
     let counted = b.test(MapOp::And, &[inside, below]);
     let ones = b.select(counted, one, zero);
     let count = b.reduce(ReduceOp::Sum, ones, 1);
@@ -173,8 +207,16 @@ fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, uppe
         then,
         otherwise: drawloom_kernel::ir::Block::default(),
         results: vec![
-            Phi { result: lo_next, then: new_lo, otherwise: lo_arg },
-            Phi { result: hi_next, then: new_hi, otherwise: hi_arg },
+            Phi {
+                result: lo_next,
+                then: new_lo,
+                otherwise: lo_arg,
+            },
+            Phi {
+                result: hi_next,
+                then: new_hi,
+                otherwise: hi_arg,
+            },
         ],
     }));
     let body = b.close();
@@ -185,8 +227,18 @@ fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, uppe
         lo: zero,
         hi: steps,
         carried: vec![
-            Carried { arg: lo_arg, init: zero, next: lo_next, result: found },
-            Carried { arg: hi_arg, init: len, next: hi_next, result: unused },
+            Carried {
+                arg: lo_arg,
+                init: zero,
+                next: lo_next,
+                result: found,
+            },
+            Carried {
+                arg: hi_arg,
+                init: len,
+                next: hi_next,
+                result: unused,
+            },
         ],
         body,
     }));

@@ -65,7 +65,14 @@ pub fn lower_ranges(b: &mut Builder, leaves: &Leaves, ranges: &Ranges, block_n: 
         let full_end = b.max(full_end, full_first);
         let aligned = |s: &Sym| matches!(s, Sym::Const(c) if c % i64::from(block_n) == 0);
         let no_left = piece.certain.lo == piece.possible.lo && aligned(&piece.possible.lo);
-        cuts.push(Cut { first, end, full_first, full_end, no_left, no_full });
+        cuts.push(Cut {
+            first,
+            end,
+            full_first,
+            full_end,
+            no_left,
+            no_full,
+        });
     }
     sort(b, &mut cuts);
     let mut runs = Vec::new();

@@ -18,8 +18,7 @@
 
 use super::super::lower::Unsupported;
 use drawloom_kernel::ir::{
-    Block, BufId, Carried, Dtype, Effect, Frag, If, Kernel, Loop, MapOp, Op, Operand, Segment, Stmt, Stream,
-    Val,
+    Block, BufId, Carried, Dtype, Effect, Frag, If, Kernel, Loop, MapOp, Op, Operand, Segment, Stmt, Stream, Val,
 };
 use std::collections::HashMap;
 
@@ -66,7 +65,12 @@ struct Plan {
 }
 
 fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) -> Result<(), Unsupported> {
-    let Stream { var, stages, segments, carried } = stream;
+    let Stream {
+        var,
+        stages,
+        segments,
+        carried,
+    } = stream;
     if stages.iter().any(|s| !s.results.is_empty()) {
         return Err(Unsupported::new("a stage that computes ahead"));
     }
@@ -105,7 +109,10 @@ fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) 
         }
     }
     // What was fetched before the stream (the query tile) is waited for behind the prologue's copies, not before them.
-    let at = out.iter().rposition(|s| matches!(s, Stmt::Do(Effect::CommitGroup))).map_or(out.len(), |n| n + 1);
+    let at = out
+        .iter()
+        .rposition(|s| matches!(s, Stmt::Do(Effect::CommitGroup)))
+        .map_or(out.len(), |n| n + 1);
     for stmt in &mut out[at..] {
         if let Stmt::Do(Effect::WaitGroup { pending: pending @ 0 }) = stmt {
             *pending = groups;
@@ -127,8 +134,17 @@ fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) 
             let ty = kernel.ty(c.arg);
             let arg = kernel.new_val(ty);
             renamed.insert(c.arg, arg);
-            let result = if n + 1 == segment_count { c.result } else { kernel.new_val(ty) };
-            loop_carried.push(Carried { arg, init, next: arg, result });
+            let result = if n + 1 == segment_count {
+                c.result
+            } else {
+                kernel.new_val(ty)
+            };
+            loop_carried.push(Carried {
+                arg,
+                init,
+                next: arg,
+                result,
+            });
         }
         let body = iteration(kernel, &stages, &segment, &plans, var, count, warps);
         let body = rename_block(kernel, &body, &mut renamed);
@@ -136,7 +152,13 @@ fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) 
             c.next = renamed.get(next).copied().unwrap_or(*next);
         }
         state = loop_carried.iter().map(|c| c.result).collect();
-        out.push(Stmt::Loop(Loop { var: loop_var, lo: begin, hi: end, carried: loop_carried, body }));
+        out.push(Stmt::Loop(Loop {
+            var: loop_var,
+            lo: begin,
+            hi: end,
+            carried: loop_carried,
+            body,
+        }));
         begin = end;
     }
     Ok(())
@@ -155,7 +177,9 @@ fn plan(kernel: &Kernel, stages: &[drawloom_kernel::ir::Stage], body: &Block) ->
             };
             let lead = stage.lead;
             if lead > slots {
-                return Err(Unsupported::new(format!("a lead of {lead} iterations over {slots} slots")));
+                return Err(Unsupported::new(format!(
+                    "a lead of {lead} iterations over {slots} slots"
+                )));
             }
             Ok(Plan {
                 lead,
@@ -201,7 +225,10 @@ fn iteration(
         for s in issues {
             let lead = constant(kernel, &mut out, i64::from(plans[s].1.lead));
             let t = kernel.new_val(Frag::scalar(Dtype::I32));
-            out.push(Stmt::Let { dst: t, op: Op::Map(MapOp::Add, vec![var, lead]) });
+            out.push(Stmt::Let {
+                dst: t,
+                op: Op::Map(MapOp::Add, vec![var, lead]),
+            });
             let stage = &stages[s];
             guarded(kernel, &mut out, var, t, count, &stage.block);
             out.push(Stmt::Do(Effect::CommitGroup));
@@ -215,11 +242,17 @@ fn iteration(
 
 /// Groups committed after the one that stage `s` waits for, at position `at` of an iteration (waits precede issues).
 fn pending(plans: &[(usize, &Plan, usize)], issue_order: &[usize], s: usize, at: usize) -> u32 {
-    let position = issue_order.iter().position(|&o| o == s).expect("invariant: every stage is issued");
+    let position = issue_order
+        .iter()
+        .position(|&o| o == s)
+        .expect("invariant: every stage is issued");
     let after_in_iteration = (issue_order.len() - 1 - position) as u32;
     let before_wait = issue_order.iter().filter(|&&o| plans[o].1.issue < at).count() as u32;
     match plans[s].1.lead {
-        0 => issue_order[position + 1..].iter().filter(|&&o| plans[o].1.issue < at).count() as u32,
+        0 => issue_order[position + 1..]
+            .iter()
+            .filter(|&&o| plans[o].1.issue < at)
+            .count() as u32,
         lead => after_in_iteration + (lead - 1) * issue_order.len() as u32 + before_wait,
     }
 }
@@ -227,15 +260,26 @@ fn pending(plans: &[(usize, &Plan, usize)], issue_order: &[usize], s: usize, at:
 /// `if t < count { block with var = t }`.
 fn guarded(kernel: &mut Kernel, out: &mut Vec<Stmt>, var: Val, t: Val, count: Val, block: &Block) {
     let cond = kernel.new_val(Frag::scalar(Dtype::Bool));
-    out.push(Stmt::Let { dst: cond, op: Op::Map(MapOp::Lt, vec![t, count]) });
+    out.push(Stmt::Let {
+        dst: cond,
+        op: Op::Map(MapOp::Lt, vec![t, count]),
+    });
     let mut renamed = HashMap::from([(var, t)]);
     let then = rename_block(kernel, block, &mut renamed);
-    out.push(Stmt::If(If { cond, then, otherwise: Block::default(), results: Vec::new() }));
+    out.push(Stmt::If(If {
+        cond,
+        then,
+        otherwise: Block::default(),
+        results: Vec::new(),
+    }));
 }
 
 fn constant(kernel: &mut Kernel, out: &mut Vec<Stmt>, value: i64) -> Val {
     let dst = kernel.new_val(Frag::scalar(Dtype::I32));
-    out.push(Stmt::Let { dst, op: Op::ConstI(value) });
+    out.push(Stmt::Let {
+        dst,
+        op: Op::ConstI(value),
+    });
     dst
 }
 
@@ -287,7 +331,10 @@ fn rename_stmt(kernel: &mut Kernel, stmt: &Stmt, map: &mut HashMap<Val, Val>) ->
         Stmt::Let { dst, op } => {
             let mut op = op.clone();
             drawloom_kernel::ir::visit_op_mut(&mut op, &mut |v| *v = map.get(v).copied().unwrap_or(*v));
-            Stmt::Let { dst: fresh(kernel, *dst, map), op }
+            Stmt::Let {
+                dst: fresh(kernel, *dst, map),
+                op,
+            }
         }
         Stmt::Do(effect) => {
             let mut effect = effect.clone();
@@ -307,10 +354,21 @@ fn rename_stmt(kernel: &mut Kernel, stmt: &Stmt, map: &mut HashMap<Val, Val>) ->
                 .zip(inits.into_iter().zip(args))
                 .map(|(c, (init, arg))| {
                     let next = get(c.next, map);
-                    Carried { arg, init, next, result: fresh(kernel, c.result, map) }
+                    Carried {
+                        arg,
+                        init,
+                        next,
+                        result: fresh(kernel, c.result, map),
+                    }
                 })
                 .collect();
-            Stmt::Loop(Loop { var, lo, hi, carried, body })
+            Stmt::Loop(Loop {
+                var,
+                lo,
+                hi,
+                carried,
+                body,
+            })
         }
         Stmt::If(i) => {
             let get = |v: Val, map: &HashMap<Val, Val>| map.get(&v).copied().unwrap_or(v);
@@ -326,9 +384,13 @@ fn rename_stmt(kernel: &mut Kernel, stmt: &Stmt, map: &mut HashMap<Val, Val>) ->
                     result: fresh(kernel, p.result, map),
                 })
                 .collect();
-            Stmt::If(If { cond, then, otherwise, results })
+            Stmt::If(If {
+                cond,
+                then,
+                otherwise,
+                results,
+            })
         }
         Stmt::Stream(_) => unreachable!("invariant: streams are not nested in streams"),
     }
 }
-

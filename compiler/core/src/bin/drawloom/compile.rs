@@ -91,16 +91,24 @@ fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
     let program = || -> Result<Program, Failure> {
         let found = portfolio(&operator, &kernel_name(spec, binding), &SM_80).map_err(CompileError::from)?;
         let first = found.members.into_iter().next();
-        first.map(|m| m.program).ok_or_else(|| Failure::Bug("a portfolio without members".to_owned()))
+        first
+            .map(|m| m.program)
+            .ok_or_else(|| Failure::Bug("a portfolio without members".to_owned()))
     };
     Ok(match level {
         Level::Spec => drawloom_lang::canonical(spec),
         Level::Graph => graph.to_string(),
         Level::Ranges => format!("{}\n", operator.ranges),
-        Level::Kernel => {
-            program()?.kernels.iter().map(|s| drawloom_kernel::text::print(&s.synchronous.kernel)).collect()
-        }
-        Level::Passes => program()?.kernels.iter().map(|s| drawloom_kernel::text::print(&s.kernel)).collect(),
+        Level::Kernel => program()?
+            .kernels
+            .iter()
+            .map(|s| drawloom_kernel::text::print(&s.synchronous.kernel))
+            .collect(),
+        Level::Passes => program()?
+            .kernels
+            .iter()
+            .map(|s| drawloom_kernel::text::print(&s.kernel))
+            .collect(),
         Level::Ptx => {
             let mut text = String::new();
             for step in &program()?.kernels {

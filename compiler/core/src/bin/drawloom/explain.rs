@@ -44,10 +44,13 @@ enum Format {
 /// Runs the command.
 pub fn explain(args: &Args) -> Result<(), Failure> {
     let wanted = args.device.to_lowercase();
-    let device = DEVICES.iter().find(|d| d.name.to_lowercase().contains(&wanted)).ok_or_else(|| {
-        let names: Vec<&str> = DEVICES.iter().map(|d| d.name).collect();
-        Failure::Given(format!("no device is called `{}`: {}", args.device, names.join(", ")))
-    })?;
+    let device = DEVICES
+        .iter()
+        .find(|d| d.name.to_lowercase().contains(&wanted))
+        .ok_or_else(|| {
+            let names: Vec<&str> = DEVICES.iter().map(|d| d.name).collect();
+            Failure::Given(format!("no device is called `{}`: {}", args.device, names.join(", ")))
+        })?;
     for spec in specs(std::slice::from_ref(&args.path))? {
         let binding = &args.choice.bindings(&spec)?[0];
         let sizes = args.choice.sizes(&spec, binding);
@@ -88,7 +91,11 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
             variants[n].chosen = true;
         }
         let types = binding.types.iter().map(|t| format!("{t:?}").to_lowercase());
-        let compiled = spec.axes.iter().zip(&binding.sizes).filter_map(|(a, n)| n.map(|n| format!("{} = {n}", a.name)));
+        let compiled = spec
+            .axes
+            .iter()
+            .zip(&binding.sizes)
+            .filter_map(|(a, n)| n.map(|n| format!("{} = {n}", a.name)));
         let explanation = Explanation {
             spec: spec.name.clone(),
             binding: types.chain(compiled).collect::<Vec<_>>().join(", "),

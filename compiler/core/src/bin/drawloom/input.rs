@@ -27,12 +27,15 @@ pub fn specs(paths: &[PathBuf]) -> Result<Vec<Spec>, Failure> {
             Err(other) => return Err(other),
         }
     }
-    if errors.is_empty() { Ok(specs) } else { Err(Failure::Given(errors)) }
+    if errors.is_empty() {
+        Ok(specs)
+    } else {
+        Err(Failure::Given(errors))
+    }
 }
 
 fn file_specs(file: &Path) -> Result<Vec<Spec>, Failure> {
-    let text =
-        std::fs::read_to_string(file).map_err(|e| Failure::Given(format!("{}: {e}\n", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|e| Failure::Given(format!("{}: {e}\n", file.display())))?;
     drawloom_lang::parse_str(&file.display().to_string(), &text).map_err(|errors| Failure::Given(errors.to_string()))
 }
 
@@ -49,7 +52,10 @@ pub struct Choice {
 
 fn size(text: &str) -> Result<(String, u32), String> {
     let (axis, n) = text.split_once('=').ok_or("expected AXIS=SIZE")?;
-    Ok((axis.trim().to_owned(), n.trim().parse().map_err(|_| format!("`{n}` is no size"))?))
+    Ok((
+        axis.trim().to_owned(),
+        n.trim().parse().map_err(|_| format!("`{n}` is no size"))?,
+    ))
 }
 
 impl Choice {
@@ -65,13 +71,17 @@ impl Choice {
         let mut bindings = drawloom_lang::bindings(spec);
         bindings.retain(|b| {
             let types = dtype.is_none_or(|d| b.types.iter().all(|t| *t == d));
-            let sizes = spec.axes.iter().zip(&b.sizes).all(|(axis, size)| {
-                size.is_none() || self.get(&axis.name).is_none_or(|wanted| *size == Some(wanted))
-            });
+            let sizes =
+                spec.axes.iter().zip(&b.sizes).all(|(axis, size)| {
+                    size.is_none() || self.get(&axis.name).is_none_or(|wanted| *size == Some(wanted))
+                });
             types && sizes
         });
         if bindings.is_empty() {
-            return Err(Failure::Given(format!("`{}` is not compiled for that type and size", spec.name)));
+            return Err(Failure::Given(format!(
+                "`{}` is not compiled for that type and size",
+                spec.name
+            )));
         }
         Ok(bindings)
     }

@@ -46,14 +46,22 @@ pub fn prepare(args: &Args) -> Result<(), Failure> {
             wanted.extend([manifest, payload]);
         }
     }
-    for stale in files(&out).unwrap_or_default().into_iter().filter(|f| !wanted.contains(f)) {
+    for stale in files(&out)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|f| !wanted.contains(f))
+    {
         if args.check {
             different.push(format!("{} is not used", stale.display()));
         } else {
             std::fs::remove_file(stale)?;
         }
     }
-    if different.is_empty() { Ok(()) } else { Err(Failure::Differs(different.join("\n"))) }
+    if different.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Differs(different.join("\n")))
+    }
 }
 
 /// Lets cargo check the crate with `DRAWLOOM_RECORD` set, in a target folder of its own. Cargo does not know that the
@@ -64,9 +72,16 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         command.current_dir(folder);
         command
     };
-    let metadata = cargo().args(["metadata", "--no-deps", "--format-version", "1"]).output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)
-        .map_err(|_| Failure::Given(format!("{}: {}", folder.display(), String::from_utf8_lossy(&metadata.stderr))))?;
+    let metadata = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).map_err(|_| {
+        Failure::Given(format!(
+            "{}: {}",
+            folder.display(),
+            String::from_utf8_lossy(&metadata.stderr)
+        ))
+    })?;
     let here = folder.canonicalize()?;
     let own = |package: &&serde_json::Value| {
         let manifest = package["manifest_path"].as_str().map(Path::new);
@@ -76,7 +91,10 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
     let package = package.ok_or_else(|| Failure::Given(format!("{} holds no package", folder.display())))?;
     for target in package["targets"].as_array().into_iter().flatten() {
         if let Some(path) = target["src_path"].as_str() {
-            std::fs::File::options().append(true).open(path)?.set_modified(std::time::SystemTime::now())?;
+            std::fs::File::options()
+                .append(true)
+                .open(path)?
+                .set_modified(std::time::SystemTime::now())?;
         }
     }
     let target = Path::new(metadata["target_directory"].as_str().unwrap_or("target")).join("drawloom-prepare");

@@ -83,22 +83,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// The distance of two vectors over the length of the second; equal infinities count nothing.
 fn relative(found: &[f64], expected: &[f64]) -> f64 {
     let square = |x: f64| x * x;
-    let distance: f64 = found.iter().zip(expected).filter(|(a, b)| a != b).map(|(a, b)| square(a - b)).sum();
+    let distance: f64 = found
+        .iter()
+        .zip(expected)
+        .filter(|(a, b)| a != b)
+        .map(|(a, b)| square(a - b))
+        .sum();
     let length: f64 = expected.iter().filter(|x| x.is_finite()).map(|&x| square(x)).sum();
     (distance / length.max(f64::MIN_POSITIVE)).sqrt()
 }
 
-type Inputs = (BTreeMap<String, Tensor>, BTreeMap<String, drawloom_graph::interp::Tensor>);
+type Inputs = (
+    BTreeMap<String, Tensor>,
+    BTreeMap<String, drawloom_graph::interp::Tensor>,
+);
 
 /// Normal numbers; sorted tables are documents of equal length; outputs are poisoned.
-fn random_inputs(
-    spec: &Spec,
-    dtype: &dyn Fn(ElemType) -> Dtype,
-    sizes: &BTreeMap<String, u32>,
-    seed: u64,
-) -> Inputs {
+fn random_inputs(spec: &Spec, dtype: &dyn Fn(ElemType) -> Dtype, sizes: &BTreeMap<String, u32>, seed: u64) -> Inputs {
     let shape = |axes: &[AxisId]| -> Vec<usize> {
-        axes.iter().map(|a| sizes[&spec.axes[a.index()].name] as usize).collect()
+        axes.iter()
+            .map(|a| sizes[&spec.axes[a.index()].name] as usize)
+            .collect()
     };
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = move || {
@@ -122,7 +127,14 @@ fn random_inputs(
             let rounded = data.to_f64();
             tensors.insert(input.name.clone(), Tensor::contiguous(data, &shape));
             let axes = input.axes.iter().map(|a| spec.axes[a.index()].name.clone()).collect();
-            oracle.insert(input.name.clone(), drawloom_graph::interp::Tensor { axes, shape, data: rounded });
+            oracle.insert(
+                input.name.clone(),
+                drawloom_graph::interp::Tensor {
+                    axes,
+                    shape,
+                    data: rounded,
+                },
+            );
         }
     }
     for output in &spec.outputs {
