@@ -10,6 +10,7 @@ pub mod builder;
 pub mod expr;
 pub mod merge;
 pub mod operator;
+pub mod separate;
 pub mod sym;
 pub mod tiles;
 
