@@ -234,7 +234,7 @@ impl Explanation {
         )?;
         writeln!(
             out,
-            "lower bound: {}, each input read and each output written once",
+            "lower bound: {}, each input read and each output written once (a mask that hides keys can do with less)",
             bytes(self.bound_bytes)
         )?;
         for v in &self.variants {

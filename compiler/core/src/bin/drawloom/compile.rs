@@ -48,6 +48,8 @@ enum Level {
     Kernel,
     /// The tile program after all passes.
     Passes,
+    /// LLVM's intermediate representation, after its passes.
+    Llvm,
     /// PTX.
     Ptx,
 }
@@ -109,11 +111,15 @@ fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
             .iter()
             .map(|s| drawloom_kernel::text::print(&s.kernel))
             .collect(),
-        Level::Ptx => {
+        Level::Llvm | Level::Ptx => {
+            let options = drawloom_nvptx::Options {
+                keep_llvm_ir: level == Level::Llvm,
+                ..drawloom_nvptx::Options::default()
+            };
             let mut text = String::new();
             for step in &program()?.kernels {
-                let emitted = drawloom_nvptx::emit(&step.kernel, &drawloom_nvptx::Options::default());
-                text += &emitted.map_err(CompileError::from)?.ptx;
+                let emitted = drawloom_nvptx::emit(&step.kernel, &options).map_err(CompileError::from)?;
+                text += &emitted.llvm_ir.unwrap_or(emitted.ptx);
             }
             text
         }
