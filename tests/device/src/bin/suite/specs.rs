@@ -1,0 +1,30 @@
+//! The published specs, with their kernels.
+
+#![allow(
+    dead_code,
+    reason = "the suite calls operators by name, not by their typed launchers"
+)]
+
+use drawloom::Embedded;
+
+drawloom::attn!(file = "../../specs/alibi.attn");
+drawloom::attn!(file = "../../specs/causal.attn");
+drawloom::attn!(file = "../../specs/dense.attn");
+drawloom::attn!(file = "../../specs/document.attn");
+drawloom::attn!(file = "../../specs/gqa_causal.attn");
+drawloom::attn!(file = "../../specs/softcap.attn");
+drawloom::attn!(file = "../../specs/streaming.attn");
+
+/// The operator of this name.
+pub fn find(name: &str) -> Option<&'static Embedded> {
+    let all = [
+        &alibi::OPERATOR,
+        &causal::OPERATOR,
+        &dense::OPERATOR,
+        &document::OPERATOR,
+        &gqa_causal::OPERATOR,
+        &softcap::OPERATOR,
+        &streaming::OPERATOR,
+    ];
+    all.into_iter().find(|operator| operator.name == name)
+}
