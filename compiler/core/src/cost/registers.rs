@@ -5,7 +5,7 @@
 //! place of an operand that dies with it, so the pressure at a statement is the larger of what lives before and after.
 
 use super::work::registers;
-use drawloom_kernel::ir::{Block, Kernel, MapOp, Op, Operand, Stmt, Val, visit_effect_mut, visit_op_mut};
+use drawloom_kernel::ir::{Block, Kernel, MapOp, Op, Operand, ParamId, Stmt, Val, visit_effect_mut, visit_op_mut};
 use std::collections::{HashMap, HashSet};
 
 /// Registers beside fragments: tensor and shared-memory addresses, loop counters, limits, operands fetched early.
@@ -31,11 +31,43 @@ pub fn estimate_registers(kernel: &Kernel) -> u32 {
             };
             live.find_cheap(&role.body);
             live.block(&role.body);
-            live.most
+            let mut tables = HashSet::new();
+            loaded_in_loops(&role.body, false, &mut tables);
+            live.most + TABLE_REGISTERS * tables.len() as u32
         })
         .max()
         .unwrap_or(0);
     BASE_REGISTERS + most
+}
+
+/// Registers that elementwise loads from one tensor keep through a loop: its address, its stride, a guard.
+///
+/// # Source
+/// ptxas 13.5 for sm_90 on the document mask at d = 80, 2026-11-24: 28 bytes spilled where this was left out.
+const TABLE_REGISTERS: u32 = 5;
+
+/// The tensors that loops load elementwise.
+fn loaded_in_loops(block: &Block, inside: bool, found: &mut HashSet<ParamId>) {
+    for stmt in &block.0 {
+        match stmt {
+            Stmt::Let {
+                op: Op::LoadGlobal { tensor, .. },
+                ..
+            } if inside => {
+                found.insert(*tensor);
+            }
+            Stmt::Let { .. } | Stmt::Do(_) => {}
+            Stmt::Loop(l) => loaded_in_loops(&l.body, true, found),
+            Stmt::If(i) => {
+                loaded_in_loops(&i.then, inside, found);
+                loaded_in_loops(&i.otherwise, inside, found);
+            }
+            Stmt::Stream(s) => {
+                let bodies = s.segments.iter().map(|segment| &segment.body);
+                bodies.for_each(|body| loaded_in_loops(body, true, found));
+            }
+        }
+    }
 }
 
 /// The live values of a role, while its statements are visited from last to first.

@@ -323,23 +323,25 @@ fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, lose
     }
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     let best = ranked.first()?.0;
-    let behind = ranked.split_off(ranked.len().min(FINALISTS));
-    losers.extend(behind.into_iter().map(|(score, point)| Loser {
-        purpose,
-        schedule: point.schedule,
-        reason: Reason::BoundSlower((score - best).exp()),
-    }));
-
+    // The best by the bound whose kernels fit; what the kernel needs may be more than the bound said.
     let mut finalists: Vec<(f64, Chosen)> = Vec::new();
-    for (_, point) in ranked {
-        match finish(problem, lowering, purpose, &point) {
-            Ok(chosen) => finalists.push((mean_log(chosen.predictions.iter().map(|p| p.ns)), chosen)),
-            Err(reason) => losers.push(Loser {
-                purpose,
-                schedule: point.schedule,
-                reason,
-            }),
-        }
+    for (score, point) in ranked {
+        let reason = if finalists.len() == FINALISTS {
+            Reason::BoundSlower((score - best).exp())
+        } else {
+            match finish(problem, lowering, purpose, &point) {
+                Ok(chosen) => {
+                    finalists.push((mean_log(chosen.predictions.iter().map(|p| p.ns)), chosen));
+                    continue;
+                }
+                Err(reason) => reason,
+            }
+        };
+        losers.push(Loser {
+            purpose,
+            schedule: point.schedule,
+            reason,
+        });
     }
     finalists.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut finalists = finalists.into_iter();
