@@ -71,13 +71,7 @@ struct Here<'w> {
 
 impl Source for Here<'_> {
     fn index(&self, axis: AxisId) -> i64 {
-        let index = self.coordinates[axis.index()] as i64;
-        match self.form.operator.spec().axes[axis.index()].role {
-            AxisRole::Query(Align::End) => {
-                index + self.form.sizes[self.form.attend.key.index()] - self.form.sizes[axis.index()]
-            }
-            AxisRole::Query(Align::Start) | AxisRole::Plain | AxisRole::Key => index,
-        }
+        self.coordinates[axis.index()] as i64 + self.first_position(axis)
     }
 
     fn lanes(&self, axis: AxisId) -> Option<i64> {
@@ -125,11 +119,24 @@ impl Source for Here<'_> {
 }
 
 impl Here<'_> {
+    /// Position of the first query on a query axis; 0 on others.
+    fn first_position(&self, axis: AxisId) -> i64 {
+        match self.form.operator.spec().axes[axis.index()].role {
+            AxisRole::Query(Align::End) => {
+                self.form.sizes[self.form.attend.key.index()] - self.form.sizes[axis.index()]
+            }
+            AxisRole::Query(Align::Start) | AxisRole::Plain | AxisRole::Key => 0,
+        }
+    }
+
     fn element(&self, input: InputId, at: &mut dyn Iterator<Item = i64>) -> Option<usize> {
         let view = &self.form.inputs[input.index()].0;
+        let axes = &self.form.operator.spec().inputs[input.index()].axes;
         let mut place = 0;
-        for (index, axis) in at.zip(0..view.rank) {
-            let index = usize::try_from(index).ok().filter(|index| *index < view.shape[axis])?;
+        for ((index, of), axis) in at.zip(axes).zip(0..view.rank) {
+            // A tensor's query axis counts queries, expressions count positions.
+            let index = usize::try_from(index - self.first_position(*of)).ok();
+            let index = index.filter(|index| *index < view.shape[axis])?;
             place += index * view.strides[axis];
         }
         Some(place)
