@@ -1,6 +1,8 @@
 //! Embeds sentences with all-MiniLM-L6-v2: candle on the CPU for everything but attention, which goes through `attn!`.
 //!
-//!     cargo run -p drawloom-minilm -- MODEL_DIRECTORY ["a sentence" …]
+//! ```text
+//! cargo run -p drawloom-minilm -- MODEL_DIRECTORY ["a sentence" …]
+//! ```
 //!
 //! Prints how similar the sentences are, and fails unless candle's own attention gives the same within 1e-3.
 

@@ -124,10 +124,9 @@ impl Gpu {
         let loaded = self.load(case, None).map_err(told)?;
         let stream = &self.streams[0];
         let mut call = Call::new(case, &loaded, stream, Layout::DENSE).map_err(told)?;
-        stream
-            .begin_capture(CaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
-            .map_err(driver)?;
-        let result = call.launch(&loaded, stream);
+        // Reading addresses touches the stream, so that comes before the capture.
+        let begin = || Ok(stream.begin_capture(CaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?);
+        let result = call.launch_after(&loaded, stream, begin);
         let mut graph = std::ptr::null_mut();
         // SAFETY: the capture began above; its graph, which is empty, is destroyed once and used for nothing else.
         unsafe {
@@ -277,11 +276,22 @@ impl<'c> Call<'c> {
     }
 
     fn launch(&mut self, loaded: &Loaded, stream: &Arc<CudaStream>) -> Result<(), Failure> {
+        self.launch_after(loaded, stream, || Ok(()))
+    }
+
+    /// Launches, once the arguments are ready and `ready` has run.
+    fn launch_after(
+        &mut self,
+        loaded: &Loaded,
+        stream: &Arc<CudaStream>,
+        ready: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let inputs: Vec<Raw> = self.inputs.iter().map(|input| input.raw(stream)).collect();
         let mut outputs: Vec<Raw> = self.outputs.iter().map(|(_, output)| output.raw(stream)).collect();
         let given: Vec<&dyn Input> = inputs.iter().map(|input| input as &dyn Input).collect();
         let taken = outputs.iter_mut().map(|output| output as &mut dyn Output);
         let arguments = Arguments::positional(loaded.operator(), &given, &scalars(self.case), taken)?;
+        ready()?;
         Ok(loaded.launch(stream, arguments, &mut self.workspace)?)
     }
 
