@@ -16,6 +16,37 @@ const END: &str = "<!-- end of benchmarks -->";
 /// Suites whose newest records the README shows; the others, sweeps of schedules among them, are for reading in place.
 const SHOWN: [&str; 3] = ["forward", "decode", "backward"];
 
+/// The end of the names of records of errors instead of times: what the suite binary writes on a GPU.
+const OF_ERRORS: &str = "-correctness.json";
+
+/// One run of the suite on a GPU: every case through every variant that can run it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read to be checked")]
+struct Correctness {
+    date: String,
+    machine: String,
+    commit: String,
+    suite: String,
+    rows: Vec<Judged>,
+}
+
+/// One judged run.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read to be checked")]
+struct Judged {
+    spec: String,
+    case: String,
+    variant: String,
+    /// Largest error of a row.
+    error: f64,
+    /// The naive implementation's error in the row that used most of its allowance.
+    naive: f64,
+    /// That part of the allowance.
+    used: f64,
+}
+
 /// One run of one suite on one machine. A record may say more than this; none says less.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -237,6 +268,15 @@ fn newest() -> Result<Vec<Record>> {
     for entry in folder.read_dir().into_iter().flatten() {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        if path.to_string_lossy().ends_with(OF_ERRORS) {
+            let record: Correctness = read(&path)?;
+            ensure!(
+                record.rows.iter().all(|row| row.used <= 1.0),
+                "{} holds a failed row",
+                path.display()
+            );
             continue;
         }
         let record: Record = read(&path)?;
