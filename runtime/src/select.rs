@@ -1,12 +1,12 @@
 //! The selector: which variant of which instance runs, from the sizes of the call and the numbers of the device.
 //!
-//! Plain evaluation of the manifest's formulas, without allocation. Arithmetic is checked: a formula that overflows or
-//! divides by what is not positive has no value, and a variant without a value is not feasible.
+//! Plain evaluation of the manifest's formulas, without allocation. A formula that overflows or divides by what is not
+//! positive has no value, and a variant without a value is not feasible.
 
 use crate::device::Device;
 use crate::error::Error;
 use crate::operator::{MAX_AXES, Operator};
-use drawloom_lang::manifest::{Formula, Manifest, Variant};
+use drawloom_lang::manifest::{Formula, Leaf, Manifest, Variant};
 use drawloom_lang::spec::{AxisDecl, Dtype};
 
 /// Sizes by axis, in the spec's order.
@@ -30,29 +30,14 @@ pub struct Env<'a> {
 
 /// The value of a formula; `None` where arithmetic fails or a name is unknown.
 pub fn evaluate(formula: &Formula, env: &Env<'_>) -> Option<i64> {
-    let both = |a: &Formula, b: &Formula| Some((evaluate(a, env)?, evaluate(b, env)?));
-    match formula {
-        Formula::Const(value) => Some(*value),
-        Formula::Size(name) => {
-            let axis = env.axes.iter().position(|axis| axis.name == *name)?;
+    formula.evaluate(&|leaf| match leaf {
+        Leaf::Size(name) => {
+            let axis = env.axes.iter().position(|axis| axis.name == name)?;
             Some(env.sizes[axis])
         }
-        Formula::Splits => Some(env.splits),
-        Formula::Device(fact) => Some(env.device.fact(*fact)),
-        Formula::Add(a, b) => both(a, b).and_then(|(a, b)| a.checked_add(b)),
-        Formula::Sub(a, b) => both(a, b).and_then(|(a, b)| a.checked_sub(b)),
-        Formula::Mul(a, b) => both(a, b).and_then(|(a, b)| a.checked_mul(b)),
-        Formula::CeilDiv(a, b) => {
-            let (a, b) = both(a, b)?;
-            if b <= 0 {
-                return None;
-            }
-            Some(a.div_euclid(b) + i64::from(a.rem_euclid(b) != 0))
-        }
-        Formula::Min(a, b) => both(a, b).map(|(a, b)| a.min(b)),
-        Formula::Max(a, b) => both(a, b).map(|(a, b)| a.max(b)),
-        Formula::Le(a, b) => both(a, b).map(|(a, b)| i64::from(a <= b)),
-    }
+        Leaf::Splits => Some(env.splits),
+        Leaf::Device(fact) => Some(env.device.fact(fact)),
+    })
 }
 
 /// Alignment, in bytes, that the call's tensors offer; see [`crate::check::offered`].

@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::lower::Meaning;
 use crate::program::Program;
 use drawloom_kernel::interp::{self, Arg, Args, Counts, Elements, Fault, Tensor};
-use drawloom_lang::manifest::{DeviceFact, Formula, Leaf};
+use drawloom_lang::manifest::{Formula, Leaf};
 use std::collections::BTreeMap;
 
 /// A call: tensors (outputs too, as the caller has poisoned them), sizes of all axes, scalars.
@@ -41,10 +41,7 @@ pub fn evaluate(formula: &Formula, sizes: &BTreeMap<String, u32>, splits: u32, d
     formula.evaluate(&|leaf| match leaf {
         Leaf::Size(name) => sizes.get(name).map(|&n| i64::from(n)),
         Leaf::Splits => Some(i64::from(splits)),
-        Leaf::Device(DeviceFact::Sms) => Some(i64::from(device.sms)),
-        Leaf::Device(DeviceFact::BytesPerMicrosecond) => Some(i64::from(device.bytes_per_microsecond)),
-        Leaf::Device(DeviceFact::ClockMhz) => Some(i64::from(device.clock_mhz)),
-        Leaf::Device(DeviceFact::TensorPerClock) => Some(i64::from(device.tensor_per_clock)),
+        Leaf::Device(fact) => Some(device.fact(fact)),
     })
 }
 

@@ -419,7 +419,7 @@ pub struct Phi {
 /// segment whose `end` is above `t`. Copies are complete at once, and every stage and body is preceded and followed by
 /// a barrier of the role. The pipeliner keeps this meaning while stages run `lead` iterations ahead.
 ///
-/// A buffer that a stage writes is read in the slot `t % slots`; the pipeliner requires `slots > lead`.
+/// A buffer that a stage writes is read in the slot `t % slots`; a lead is at most the number of slots.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Stream {
     /// Iteration number, an `i32` scalar, from 0. The same value in stages and bodies.

@@ -16,7 +16,7 @@
 //! number of groups that may still be pending at each wait is a constant. The kernel interpreter checks the result: a
 //! missing wait, barrier or slot is a race there.
 
-use super::super::lower::Unsupported;
+use crate::lower::Unsupported;
 use drawloom_kernel::ir::{
     Block, BufId, Carried, Dtype, Effect, Frag, If, Kernel, Loop, MapOp, Op, Operand, Segment, Stmt, Stream, Val,
 };
