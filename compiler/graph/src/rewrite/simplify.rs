@@ -4,7 +4,7 @@
 //! not change a value's axes. Constants fold in `f64`, the arithmetic of the oracle, and only to finite results. The sizes
 //! of constant axes are constants. Integer identities assume that reads are in range, as everywhere.
 
-use super::{map_operands, map_roots};
+use super::map_roots;
 use crate::ir::{Axis, Binary, FoldId, Graph, Node, Op, Size, Ty, Unary, Val};
 
 /// The simplified graph: the same outputs, values renumbered, unused axes kept.
@@ -16,7 +16,7 @@ pub fn simplify(graph: &Graph) -> Graph {
     let mut new: Vec<Val> = Vec::with_capacity(graph.nodes.len());
     for node in &graph.nodes {
         let mut op = node.op.clone();
-        map_operands(&mut op, |v| new[v.index()]);
+        op.map_operands(|v| new[v.index()]);
         let node = Node { op, ..node.clone() };
         new.push(match rule(&out, &node) {
             Some(Becomes::Value(v)) if out.node(v).axes == node.axes => v,

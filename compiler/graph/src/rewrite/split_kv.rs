@@ -14,7 +14,7 @@
 //!
 //! The number of splits is the size of the new axis, given at run time, at least 1.
 
-use super::{map_operands, map_roots};
+use super::map_roots;
 use crate::build::{Builder, CompDef, FoldDef};
 use crate::ir::{Axis, Binary, Comp, Fold, FoldId, Graph, Mode, Node, Op, Size, Val};
 use crate::verify::regions;
@@ -78,7 +78,7 @@ pub fn split_kv(graph: &Graph, fold: FoldId, axis: Axis, name: &str) -> Result<G
     let (mut block, mut blocks) = (None, None);
     for (n, node) in (0..).map(Val).zip(&graph.nodes) {
         let mut op = node.op.clone();
-        map_operands(&mut op, |v| new[v.index()]);
+        op.map_operands(|v| new[v.index()]);
         match &mut op {
             Op::Hole { fold: of, .. } if *of == fold && block.is_none() => {
                 block = Some(over_block(&mut b, graph.fold(fold), axis, split, &new));
@@ -192,7 +192,7 @@ fn over_blocks(b: &mut Builder, graph: &Graph, id: FoldId, split: Axis, region: 
         let mut op = node.op.clone();
         match &mut op {
             Op::Hole { fold: of, .. } if *of == id => *of = outer,
-            op => map_operands(op, |v| copy(&copies, v)),
+            op => op.map_operands(|v| copy(&copies, v)),
         }
         copies.insert(v, b.typed(op, node.ty));
     }
