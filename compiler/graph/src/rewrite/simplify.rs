@@ -231,7 +231,7 @@ fn prune(graph: &Graph) -> Graph {
     out.folds.retain(|_| folds.next().unwrap_or(true));
     map_roots(&mut out, |v| Val(value[v.index()]));
     for node in &mut out.nodes {
-        map_operands(&mut node.op, |v| Val(value[v.index()]));
+        node.op.map_operands(|v| Val(value[v.index()]));
         if let Op::Get { fold: of, .. } | Op::Hole { fold: of, .. } = &mut node.op {
             *of = FoldId(fold[of.index()]);
         }
