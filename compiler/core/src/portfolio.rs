@@ -6,7 +6,7 @@ use crate::cost::{self, Closed, Inputs, Table, bound_formula, lower_bound, time_
 use crate::device::{Device, H200};
 use crate::lower::Meaning;
 use crate::lower::operator::Operator;
-use crate::program::{Program, Step, program};
+use crate::program::{Program, Step, program, size};
 use crate::schedule::{Keys, Schedule};
 use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, search};
 use crate::simulate::evaluate;
@@ -223,11 +223,7 @@ fn closed(
     device: &Device,
 ) -> Closed {
     let schedule = &program.schedule;
-    let key = op.attend.key;
-    let keys = match op.size(key) {
-        Some(n) => Formula::Const(n.into()),
-        None => Formula::Size(op.spec.axes[key.index()].name.clone()),
-    };
+    let keys = size(op, op.attend.key);
     let workspace = program
         .workspace
         .iter()

@@ -165,7 +165,8 @@ fn outer_sizes(op: &Operator) -> Vec<Formula> {
     op.outer().into_iter().map(|a| size(op, a)).collect()
 }
 
-fn size(op: &Operator, axis: AxisId) -> Formula {
+/// The size of an axis: compiled in, or the call's.
+pub(crate) fn size(op: &Operator, axis: AxisId) -> Formula {
     match op.size(axis) {
         Some(n) => Formula::Const(i64::from(n)),
         None => Formula::Size(op.spec.axes[axis.index()].name.clone()),

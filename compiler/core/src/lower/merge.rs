@@ -4,13 +4,12 @@
 //! workspace, one row of the query axes per warp, and the graph's output expressions on the final state.
 
 use super::builder::Builder;
+use super::declare::{outputs, partials, sizes};
 use super::expr::{Coord, Exprs, Lowered as Value};
 use super::operator::Operator;
 use super::{Lowered, Meaning, Unsupported};
 use drawloom_graph::ir::{Op as GOp, Side, Val as GVal};
-use drawloom_kernel::ir::{
-    Access, Carried, Dtype, Effect, Extent, Frag, If, Layout, Loop, MapOp, Op, ParamId, Stmt, Val,
-};
+use drawloom_kernel::ir::{Access, Carried, Dtype, Effect, Frag, If, Layout, Loop, MapOp, Op, Stmt, Val};
 use drawloom_lang::spec::AxisId;
 use std::collections::BTreeMap;
 
@@ -34,55 +33,16 @@ pub fn merge(op: &Operator, name: &str, target: &str) -> Result<Lowered, Unsuppo
     let row_axes = &q_axes[..q_axes.len() - 1];
 
     // Parameters: sizes, splits, partial states, outputs, scalars of the finish.
-    let mut size_params: BTreeMap<AxisId, ParamId> = BTreeMap::new();
-    for (n, axis) in op.spec.axes.iter().enumerate() {
-        let id = AxisId(n as u32);
-        if op.size(id).is_none() {
-            size_params.insert(id, b.scalar_param(&format!("len_{}", axis.name), Dtype::I32));
-            meaning.push(Meaning::Size(axis.name.clone()));
-        }
-    }
+    let sizes = sizes(&mut b, op, &mut meaning);
     let splits_param = b.scalar_param("splits", Dtype::I32);
     meaning.push(Meaning::Splits);
-    let extent = |id: AxisId| match op.size(id) {
-        Some(n) => Extent::Const(n),
-        None => Extent::Param(size_params[&id]),
-    };
     let fold = &op.graph.folds[op.fold_id.index()];
     let parts = ["m", "l", "o"];
     let comps = [op.fold.m, op.fold.l, op.fold.o];
-    let mut partials = Vec::new();
-    for (n, part) in parts.into_iter().enumerate() {
-        let mut axes = vec![Extent::Param(splits_param)];
-        let mut names = vec!["splits".to_owned()];
-        for &a in row_axes {
-            axes.push(extent(a));
-            names.push(op.spec.axes[a.index()].name.clone());
-        }
-        if part == "o" {
-            axes.push(Extent::Const(e));
-            names.push(e.to_string());
-        }
-        partials.push(b.tensor(&format!("part_{part}"), Dtype::F32, axes, Access::In));
-        meaning.push(Meaning::Partial { comp: n, axes: names });
-    }
-    let mut outputs = Vec::new();
-    for output in &op.spec.outputs {
-        let axes = output.axes.iter().map(|&a| extent(a)).collect();
-        outputs.push(b.tensor(&output.name, op.dtype(output.ty), axes, Access::Out));
-        meaning.push(Meaning::Tensor(output.name.clone()));
-    }
+    let partials = partials(&mut b, op, (&sizes, splits_param), e, Access::In, &mut meaning);
+    let outputs = outputs(&mut b, op, &sizes, &mut meaning);
     let splits = b.read_param(splits_param);
-    let lens: BTreeMap<AxisId, Val> = row_axes
-        .iter()
-        .map(|&a| {
-            let v = match op.size(a) {
-                Some(n) => b.int(i64::from(n)),
-                None => b.read_param(size_params[&a]),
-            };
-            (a, v)
-        })
-        .collect();
+    let lens: BTreeMap<AxisId, Val> = row_axes.iter().map(|&a| (a, sizes.read(&mut b, op, a))).collect();
 
     // One row per warp.
     let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);

@@ -7,6 +7,7 @@
 pub mod algebra;
 pub mod attend;
 pub mod builder;
+pub mod declare;
 pub mod expr;
 pub mod merge;
 pub mod operator;

@@ -7,8 +7,7 @@ use drawloom_graph::monoid;
 use drawloom_graph::ranges::{self, Ranges};
 use drawloom_kernel::ir::Dtype;
 use drawloom_lang::spec::{
-    Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype as LangDtype, ElemType, ExprKind, InputId, OutputValue,
-    Spec, Stage,
+    Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype as LangDtype, ElemType, ExprKind, InputId, Spec, Stage,
 };
 
 /// One pair stage, bound to types and sizes, with its masks analysed.
@@ -179,17 +178,6 @@ impl Operator<'_> {
             .axes
             .last()
             .and_then(|&a| self.size(a))
-    }
-
-    /// Positions of the spec's outputs: the stage's result, and its log-sum-exp if emitted.
-    pub fn outputs(&self) -> (Option<usize>, Option<usize>) {
-        let find = |lse: bool| {
-            self.spec.outputs.iter().position(|o| match o.value {
-                OutputValue::Stage(_) => !lse,
-                OutputValue::Lse { .. } => lse,
-            })
-        };
-        (find(false), find(true))
     }
 
     /// The positive constant factor of the score and the rest.

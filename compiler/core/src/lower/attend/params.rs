@@ -1,10 +1,11 @@
 //! The parameters of a tiled kernel: inputs, outputs or partial states, sizes, scalars.
 
 use super::super::builder::Builder;
+use super::super::declare::{outputs, partials, sizes};
 use super::super::operator::Operator;
 use super::super::{Meaning, Unsupported};
 use crate::schedule::{Keys, Schedule};
-use drawloom_kernel::ir::{Access, Dtype, Extent, ParamId, Val};
+use drawloom_kernel::ir::{Access, Dtype, ParamId, Val};
 use drawloom_lang::spec::AxisId;
 use std::collections::BTreeMap;
 
@@ -21,62 +22,28 @@ pub(super) struct Params {
 /// Declares the parameters: inputs, outputs (or partial states), sizes, scalars.
 pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u32) -> Result<Params, Unsupported> {
     let mut meaning = Vec::new();
-    let mut size_params = BTreeMap::new();
-    for (n, axis) in op.spec.axes.iter().enumerate() {
-        let id = AxisId(n as u32);
-        if op.size(id).is_none() {
-            size_params.insert(id, b.scalar_param(&format!("len_{}", axis.name), Dtype::I32));
-            meaning.push(Meaning::Size(axis.name.clone()));
-        }
-    }
+    let sizes = sizes(b, op, &mut meaning);
     let splits_param = (schedule.keys == Keys::Split).then(|| {
         meaning.push(Meaning::Splits);
         b.scalar_param("splits", Dtype::I32)
     });
-    let extent = |id: AxisId| match op.size(id) {
-        Some(n) => Extent::Const(n),
-        None => Extent::Param(size_params[&id]),
-    };
     let mut tensors = BTreeMap::new();
     for input in &op.spec.inputs {
-        let axes = input.axes.iter().map(|&a| extent(a)).collect();
+        let axes = input.axes.iter().map(|&a| sizes.extent(op, a)).collect();
         tensors.insert(
             input.name.clone(),
             b.tensor(&input.name, op.dtype(input.ty), axes, Access::In),
         );
         meaning.push(Meaning::Tensor(input.name.clone()));
     }
-    let mut partials = Vec::new();
-    match schedule.keys {
-        Keys::All => {
-            for output in &op.spec.outputs {
-                let axes = output.axes.iter().map(|&a| extent(a)).collect();
-                tensors.insert(
-                    output.name.clone(),
-                    b.tensor(&output.name, op.dtype(output.ty), axes, Access::Out),
-                );
-                meaning.push(Meaning::Tensor(output.name.clone()));
-            }
+    let partials = match splits_param {
+        None => {
+            let params = outputs(b, op, &sizes, &mut meaning);
+            tensors.extend(op.spec.outputs.iter().map(|o| o.name.clone()).zip(params));
+            Vec::new()
         }
-        Keys::Split => {
-            let splits = splits_param.expect("invariant: a split kernel has the parameter");
-            let q_axes = &op.spec.inputs[op.q.index()].axes;
-            for (comp, part) in ["m", "l", "o"].into_iter().enumerate() {
-                let mut axes = vec![Extent::Param(splits)];
-                let mut names = vec!["splits".to_owned()];
-                for &a in &q_axes[..q_axes.len() - 1] {
-                    axes.push(extent(a));
-                    names.push(op.spec.axes[a.index()].name.clone());
-                }
-                if part == "o" {
-                    axes.push(Extent::Const(e));
-                    names.push(e.to_string());
-                }
-                partials.push(b.tensor(&format!("part_{part}"), Dtype::F32, axes, Access::Out));
-                meaning.push(Meaning::Partial { comp, axes: names });
-            }
-        }
-    }
+        Some(splits) => partials(b, op, (&sizes, splits), e, Access::Out, &mut meaning),
+    };
     let mut scalars = BTreeMap::new();
     for scalar in &op.spec.scalars {
         let dtype = match scalar.ty {
@@ -100,10 +67,7 @@ pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u3
     let mut lens = BTreeMap::new();
     for n in 0..op.spec.axes.len() {
         let id = AxisId(n as u32);
-        let v = match op.size(id) {
-            Some(size) => b.int(i64::from(size)),
-            None => b.read_param(size_params[&id]),
-        };
+        let v = sizes.read(b, op, id);
         lens.insert(id, v);
     }
     let splits = splits_param.map(|p| b.read_param(p));
