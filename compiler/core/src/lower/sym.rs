@@ -146,18 +146,18 @@ fn nonempty(b: &mut Builder, extents: &[Val]) -> Val {
 /// Probes of one search step: the lanes of a warp.
 const PROBES: u32 = 32;
 
-/// The number of elements below `value` (or at most it): a 33-ary search, one probe a lane, so that seven steps reach
+/// The number of elements below `value` (or at most it): a 32-ary search, one probe a lane, so that seven steps reach
 /// any `i32` length and three reach 32 768.
 fn search(b: &mut Builder, table: &Table, at: &[Val], len: Val, value: Val, upper: bool) -> Val {
     let (zero, one, steps) = (b.int(0), b.int(1), b.int(7));
-    let width = b.int(i64::from(PROBES) + 1);
+    let width = b.int(i64::from(PROBES));
     let var = b.kernel.new_val(Frag::scalar(Dtype::I32));
     let lo_arg = b.kernel.new_val(Frag::scalar(Dtype::I32));
     let hi_arg = b.kernel.new_val(Frag::scalar(Dtype::I32));
     b.open();
     let open = b.test(MapOp::Lt, &[lo_arg, hi_arg]);
     b.open();
-    // Probe c looks at element lo + (c + 1) * step - 1; the answer lies in the step after the last probe that is below.
+    // Probe c looks at element lo + (c + 1) * step - 1; the answer lies in the step after the last probe that is below; the last probe reaches the end.
     let span = b.sub(hi_arg, lo_arg);
     let rounded = b.add(span, width);
     let rounded = b.sub(rounded, one);
