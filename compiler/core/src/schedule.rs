@@ -23,6 +23,33 @@ pub struct Schedule {
     pub keys: Keys,
     /// CTAs that must fit on a multiprocessor at once.
     pub min_ctas: u32,
+    /// Who moves tiles from global to shared memory.
+    pub fetch: Fetch,
+    /// What is subtracted from the scores of tiles that no mask cuts.
+    pub reference: Reference,
+}
+
+/// Who moves tiles from global to shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fetch {
+    /// All warps, which also compute; a CTA has one query tile.
+    Together,
+    /// A producer warp of its own, by bulk copies, beside `warps` computing ones in warpgroups of four; a CTA stays and
+    /// takes one query tile after the other.
+    Producer,
+}
+
+/// What is subtracted from scores before they are exponentiated. Any value does that keeps the sums in range, because it
+/// cancels in the quotient.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reference {
+    /// The largest score so far: sums are rescaled whenever it grows.
+    Running,
+    /// The largest score of the tiles that the mask cuts (one of which comes first); in other tiles it stays. A query tile
+    /// whose sums leave the range is computed again with the running maximum, in the same launch.
+    First,
+    /// Zero, where the spec bounds the scores.
+    Zero,
 }
 
 /// Where the query operand of the first product lives in the loop.
@@ -68,6 +95,14 @@ impl fmt::Display for Schedule {
         }
         if self.keys == Keys::Split {
             f.write_str(" split")?;
+        }
+        if self.fetch == Fetch::Producer {
+            f.write_str(" producer")?;
+        }
+        match self.reference {
+            Reference::Running => {}
+            Reference::First => f.write_str(" ref=first")?,
+            Reference::Zero => f.write_str(" ref=zero")?,
         }
         if self.min_ctas > 1 {
             write!(f, " min_ctas={}", self.min_ctas)?;

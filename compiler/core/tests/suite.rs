@@ -156,6 +156,8 @@ fn schedules(case: &Case) -> Vec<(Schedule, Option<u32>)> {
         pack: Pack::Queries,
         keys: Keys::All,
         min_ctas: 1,
+        fetch: Fetch::Together,
+        reference: Reference::Running,
     };
     let grouped = case
         .spec

@@ -61,6 +61,7 @@ impl<'c> Emitter<'c, '_> {
             Op::ColIota => self.col_iota(dst),
             Op::Map(op, operands) => self.elementwise(dst, *op, operands),
             Op::Reduce(op, of) => self.reduce(dst, *op, *of),
+            Op::Any(of) => self.any(dst, *of),
             Op::Mma { acc, a, b } => self.mma(dst, *acc, a, b),
             Op::MmaAsync { .. } => self.unsupported("an asynchronous matrix product"),
             Op::MmaWait { .. } => self.unsupported("a wait for an asynchronous matrix product"),

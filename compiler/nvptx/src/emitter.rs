@@ -347,6 +347,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::RowIota
             | Op::ColIota
             | Op::Reduce(..)
+            | Op::Any(_)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }
             | Op::MmaWait { .. }
@@ -375,6 +376,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::RowIota
             | Op::ColIota
             | Op::Reduce(..)
+            | Op::Any(_)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }
             | Op::MmaWait { .. }

@@ -3,12 +3,15 @@
 //! Nothing is walked twice: CTAs that agree on the values their code reads share a result, and so do loops, whichever
 //! warp, role iteration or CTA runs them. A causal kernel over 16 384 x 16 384 positions and 128 heads is walked as its
 //! 128 different query tiles.
+//!
+//! Guards are taken to hold: a vote is false, and so is a verdict read from shared memory. What is computed again where
+//! one does not hold depends on the data, and is not counted.
 
 use super::slice::{Code, CountedBy, Direction, Elements, Node, RoleSlice, slice};
 use super::value::{Abs, float, map, reduce};
 use super::work::Work;
 use super::{CostError, Counts, Group, Inputs};
-use drawloom_kernel::ir::{Dtype, Kernel, Loop, Op, ParamId, ParamKind, Val};
+use drawloom_kernel::ir::{Dtype, Frag, Kernel, Loop, Op, ParamId, ParamKind, Val};
 use std::collections::HashMap;
 
 /// Counts what a launch of `grid` CTAs does.
@@ -275,6 +278,9 @@ impl Walk<'_> {
             } => self.load(dst, *tensor, at, *guard, *fill)?,
             Op::ConstF(x) => float(*x, dst),
             Op::Reduce(reduce_op, of) => reduce(*reduce_op, self.value(*of), dst, ty, self.kernel.ty(*of)),
+            // What a guard found, and what it left in shared memory for others: see the module's documentation.
+            Op::Any(_) => Abs::Int(0),
+            Op::LoadShared(_) if ty == Frag::scalar(Dtype::I32) => Abs::Int(0),
             Op::Mma { .. } | Op::MmaAsync { .. } | Op::MmaWait { .. } | Op::LoadShared(_) => Abs::Unknown(dst),
         })
     }
