@@ -64,14 +64,14 @@ impl<'c> Emitter<'c, '_> {
             return malformed(format!("{} is not declared", v.buf));
         };
         let row_bytes = buffer.cols * buffer.dtype.bytes();
-        if buffer.swizzled {
+        if (buffer.layout != drawloom_kernel::ir::BufferLayout::Rows) {
             multiple(
                 &format!("the row size in bytes of the swizzled buffer {}", buffer.name),
                 row_bytes,
                 16,
             )?;
         }
-        let bits = if buffer.swizzled {
+        let bits = if (buffer.layout != drawloom_kernel::ir::BufferLayout::Rows) {
             swizzled_bits(row_bytes / 16)
         } else {
             0

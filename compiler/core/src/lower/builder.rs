@@ -1,9 +1,11 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
 use drawloom_kernel::ir::{
-    Access, Block, BufId, Buffer, Dtype, Effect, Extent, Frag, If, Kernel, Layout, Loop, MapOp, Op, Param, ParamId,
+    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, Loop, MapOp, Op, Param,
+    ParamId,
     ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
+use drawloom_kernel::target;
 use std::collections::HashMap;
 
 /// A kernel under construction. Statements go to the innermost open block.
@@ -90,13 +92,19 @@ impl Builder {
         cols: u32,
         alias: Option<BufId>,
     ) -> BufId {
+        // What bulk copies write and asynchronous products read.
+        let layout = if target::target(&self.kernel.target).is_some_and(|t| t.tma) {
+            BufferLayout::Panels
+        } else {
+            BufferLayout::Swizzled
+        };
         self.kernel.buffers.push(Buffer {
             name: name.to_owned(),
             dtype,
             slots,
             rows,
             cols,
-            swizzled: true,
+            layout,
             alias,
         });
         BufId(self.kernel.buffers.len() as u32 - 1)

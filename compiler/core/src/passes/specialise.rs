@@ -321,7 +321,7 @@ impl Rewrite<'_> {
     /// A branch of which one side moves the clocks.
     fn choose(&self, code: &mut Code<'_>, mut i: If, clock: &mut Clock) -> Result<(), Unsupported> {
         let before = *clock;
-        let mut part = |code: &mut Code<'_>, block| {
+        let part = |code: &mut Code<'_>, block| {
             code.nested(|code| {
                 let mut now = before;
                 self.block(code, block, &mut now)?;
