@@ -245,5 +245,5 @@ fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>
 pub fn program_for(spec: &Spec, binding: &Binding, schedule: &Schedule) -> Result<Program, CompileError> {
     let graph = drawloom_graph::from_spec(spec, binding);
     let operator = recognise(spec, binding, &graph)?;
-    Ok(program(&operator, schedule, &kernel_name(spec, binding), SM_80.name)?)
+    Ok(program(&operator, schedule, &kernel_name(spec, binding), schedule.target().name)?)
 }

@@ -1,5 +1,6 @@
 //! The schedule of one kernel: plain data, decided by `search` (or pinned by the spec), used by `lower` and `passes`.
 
+use crate::target::{SM_80, SM_90A, Target};
 use std::fmt;
 
 /// How the tiled kernel of one fold is cut and run.
@@ -27,6 +28,17 @@ pub struct Schedule {
     pub fetch: Fetch,
     /// What is subtracted from the scores of tiles that no mask cuts.
     pub reference: Reference,
+    /// Where results lie in shared memory before they are stored.
+    pub staging: Staging,
+}
+
+/// Where results lie in shared memory before they are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Staging {
+    /// In a buffer of their own, so that a producer can fetch the next query tile meanwhile.
+    Own,
+    /// Where the query tile was, if it has their type and size.
+    Query,
 }
 
 /// Who moves tiles from global to shared memory.
@@ -79,6 +91,16 @@ pub enum Keys {
     Split,
 }
 
+impl Schedule {
+    /// The oldest target that has what the schedule needs.
+    pub fn target(&self) -> &'static Target {
+        match self.fetch {
+            Fetch::Together => &SM_80,
+            Fetch::Producer => &SM_90A,
+        }
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let query = match self.query {
@@ -103,6 +125,9 @@ impl fmt::Display for Schedule {
             Reference::Running => {}
             Reference::First => f.write_str(" ref=first")?,
             Reference::Zero => f.write_str(" ref=zero")?,
+        }
+        if self.fetch == Fetch::Producer && self.staging == Staging::Query {
+            f.write_str(" out=q")?;
         }
         if self.min_ctas > 1 {
             write!(f, " min_ctas={}", self.min_ctas)?;

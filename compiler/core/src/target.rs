@@ -13,6 +13,9 @@ pub use drawloom_kernel::target::{TARGETS, Target, target};
 /// Ampere and everything after it.
 pub const SM_80: Target = TARGETS[0];
 
+/// Hopper: bulk copies, asynchronous products, register budgets.
+pub const SM_90A: Target = TARGETS[1];
+
 /// Registers that a thread can address.
 pub const REGISTERS_PER_THREAD: u32 = 255;
 

@@ -87,8 +87,8 @@ struct Walk<'a> {
     cta: u32,
     /// Warp in its role.
     warp: u32,
-    /// Results of loops, by loop, whether the role's first warp runs it, and what it reads.
-    loops: HashMap<(u32, bool, Vec<Abs>), LoopResult>,
+    /// Results of loops, by the loop and the warp as far as it matters, and by what it reads.
+    loops: HashMap<((u32, u32), Vec<Abs>), LoopResult>,
 }
 
 impl Walk<'_> {
@@ -156,7 +156,11 @@ impl Walk<'_> {
                     body,
                     carried,
                     free,
-                } => self.run(of, *id, body, carried, free, sum)?,
+                    by_warp,
+                } => {
+                    let warp = if *by_warp { self.warp } else { self.warp.min(1) };
+                    self.run(of, (*id, warp), body, carried, free, sum)?;
+                }
                 Node::If {
                     cond,
                     then,
@@ -191,7 +195,7 @@ impl Walk<'_> {
     fn run(
         &mut self,
         of: &Loop,
-        id: u32,
+        id: (u32, u32),
         body: &Code<'_>,
         carried: &[usize],
         free: &[Val],
@@ -205,7 +209,7 @@ impl Walk<'_> {
         let mut key = vec![Abs::Int(lo), Abs::Int(hi)];
         key.extend(carried.iter().map(|&i| self.value(of.carried[i].init).clone()));
         key.extend(free.iter().map(|v| self.value(*v).clone()));
-        let key = (id, self.warp == 0, key);
+        let key = (id, key);
         if !self.loops.contains_key(&key) {
             let mut work = Work::none(self.kernel.params.len());
             let mut state: Vec<Abs> = carried

@@ -17,7 +17,7 @@ use super::builder::{Builder, whole};
 use super::expr::Lowered as Value;
 use super::operator::Operator;
 use super::{Lowered, Unsupported};
-use crate::schedule::{Fetch, Keys, QueryHome, Reference, Schedule};
+use crate::schedule::{Fetch, Keys, QueryHome, Reference, Schedule, Staging};
 use drawloom_graph::ir::Op as GOp;
 use drawloom_kernel::ir::{
     BufId, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Stmt, Val,
@@ -60,7 +60,7 @@ pub fn attend(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> R
     match schedule.fetch {
         Fetch::Together => {
             let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
-            frame.tile(&mut b, cta, Reference::Running)?;
+            frame.tile(&mut b, cta, Reference::Running, Store::Always)?;
         }
         Fetch::Producer => guard::tiles(&mut b, &frame)?,
     }
@@ -106,9 +106,8 @@ impl<'a, 'g> Frame<'a, 'g> {
             .iter()
             .map(|output| {
                 let dtype = op.dtype(output.ty);
-                // Each warp overwrites only rows of the query tile that it alone has read. A producer fetches the next
-                // query tile meanwhile.
-                let alias = (d == e && elem == dtype && schedule.fetch == Fetch::Together).then_some(q_buf);
+                // Each warp overwrites only rows of the query tile that it alone has read.
+                let alias = (d == e && elem == dtype && schedule.staging == Staging::Query).then_some(q_buf);
                 (output.axes.last() == features).then(|| b.buffer("out", dtype, 1, schedule.block_m, e, alias))
             })
             .collect();
@@ -126,9 +125,15 @@ impl<'a, 'g> Frame<'a, 'g> {
         }
     }
 
-    /// One query tile: its fold over the key tiles, and its outputs or partial states. Returns the row sums, the weighted
-    /// values and which rows exist, for [`guard`].
-    fn tile(&self, b: &mut Builder, number: Val, reference: Reference) -> Result<[Val; 3], Unsupported> {
+    /// One query tile: its fold over the key tiles, and its outputs or partial states. Returns whether the warp's guard
+    /// refused its rows, if it has one.
+    fn tile(
+        &self,
+        b: &mut Builder,
+        number: Val,
+        reference: Reference,
+        store: Store,
+    ) -> Result<Option<Val>, Unsupported> {
         let Frame {
             op, schedule, params, ..
         } = *self;
@@ -223,19 +228,37 @@ impl<'a, 'g> Frame<'a, 'g> {
         let ln_2 = b.float(std::f32::consts::LN_2);
         let m = b.mapf(MapOp::Mul, &[m, ln_2]);
         let l = b.reduce(ReduceOp::Sum, l, 1);
-        match schedule.keys {
-            Keys::Split => store_partials(b, op, schedule, params, &tile, [m, l, o]),
-            Keys::All => {
-                for (comp, state) in [(op.fold.m, m), (op.fold.l, l), (op.fold.o, o)] {
-                    for (n, node) in op.graph.nodes.iter().enumerate() {
-                        if node.op == (GOp::Get { fold: op.fold_id, comp }) {
-                            exprs.memo.insert(drawloom_graph::ir::Val(n as u32), Value::One(state));
-                        }
-                    }
+        if schedule.keys == Keys::Split {
+            store_partials(b, op, schedule, params, &tile, [m, l, o]);
+            return Ok(None);
+        }
+        for (comp, state) in [(op.fold.m, m), (op.fold.l, l), (op.fold.o, o)] {
+            for (n, node) in op.graph.nodes.iter().enumerate() {
+                if node.op == (GOp::Get { fold: op.fold_id, comp }) {
+                    exprs.memo.insert(drawloom_graph::ir::Val(n as u32), Value::One(state));
                 }
-                store_outputs(b, op, schedule, params, &tile, &mut exprs, &self.staging)?;
             }
         }
-        Ok([l, o, tile.valid])
+        let mut write = |b: &mut Builder| store_outputs(b, op, schedule, params, &tile, &mut exprs, &self.staging);
+        match store {
+            Store::Always => write(b).map(|()| None),
+            Store::If(cond) => b.when(cond, write).map(|()| None),
+            Store::IfGood => {
+                let failed = guard::failed(b, self, [l, o, tile.valid]);
+                let good = b.test(MapOp::Not, &[failed]);
+                b.when(good, write)?;
+                Ok(Some(failed))
+            }
+        }
     }
+}
+
+/// Whether a warp writes the rows of a query tile that it has computed.
+#[derive(Clone, Copy)]
+enum Store {
+    Always,
+    /// If its guard does not refuse them.
+    IfGood,
+    /// If this scalar holds.
+    If(Val),
 }

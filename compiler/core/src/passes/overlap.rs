@@ -153,7 +153,7 @@ struct State {
     weights: Val,
 }
 
-/// Expands the consumers' part of a stream. `tiles` are the pipes of query tiles that it reads throughout.
+/// Expands the consumers' part of a stream. `tiles` are the pipes of query tiles that it gives back behind its last lead.
 ///
 /// # Errors
 /// [`Unsupported`] for bodies of another form.
@@ -189,9 +189,6 @@ pub(super) fn expand(
         view: all[0].tail.b.clone(),
         clock,
     };
-    for pipe in tiles {
-        pipe.wait_full(code, clock.tiles);
-    }
     let zero = code.int(0);
     let start = State {
         carried: stream.carried.iter().map(|c| c.init).collect(),

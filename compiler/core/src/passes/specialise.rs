@@ -257,6 +257,7 @@ impl Rewrite<'_> {
 
     fn block(&self, code: &mut Code<'_>, block: Block, clock: &mut Clock) -> Result<(), Unsupported> {
         let mut pending: Vec<Pending> = Vec::new();
+        let mut held: Vec<(Pipe, Val)> = Vec::new();
         for stmt in block.0 {
             match stmt {
                 Stmt::Let { .. } => code.push(stmt),
@@ -273,7 +274,7 @@ impl Rewrite<'_> {
                 }
                 Stmt::Stream(stream) => {
                     let tiles: Vec<Pending> = pending.drain(..).collect();
-                    self.stream(code, stream, tiles, clock)?;
+                    self.stream(code, stream, tiles, clock, &mut held)?;
                 }
                 Stmt::Loop(l) if moves(&l.body) => self.repeat(code, l, clock)?,
                 Stmt::If(i) if moves(&i.then) || moves(&i.otherwise) => self.choose(code, i, clock)?,
@@ -282,6 +283,9 @@ impl Rewrite<'_> {
                     Side::Consumer => stmt,
                 }),
             }
+        }
+        for (pipe, n) in held {
+            pipe.release(code, n);
         }
         if pending.is_empty() {
             Ok(())
@@ -356,6 +360,7 @@ impl Rewrite<'_> {
         stream: Stream,
         tiles: Vec<Pending>,
         clock: &mut Clock,
+        held: &mut Vec<(Pipe, Val)>,
     ) -> Result<(), Unsupported> {
         let count = stream
             .segments
@@ -366,7 +371,15 @@ impl Rewrite<'_> {
             Side::Producer => self.produce(code, &stream, tiles, *clock, count)?,
             Side::Consumer => {
                 let tiles: Vec<Pipe> = tiles.iter().map(|t| *self.pipe(t.dst.buf)).collect();
-                overlap::expand(code, stream, self.pipes, &tiles, *clock)?;
+                // A query tile whose storage serves another buffer afterwards is held until the end of the block.
+                let buffers = &code.kernel.buffers;
+                let (later, now): (Vec<Pipe>, Vec<Pipe>) =
+                    tiles.iter().partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
+                for pipe in &tiles {
+                    pipe.wait_full(code, clock.tiles);
+                }
+                overlap::expand(code, stream, self.pipes, &now, *clock)?;
+                held.extend(later.into_iter().map(|p| (p, clock.tiles)));
             }
         }
         let one = code.int(1);

@@ -3,8 +3,9 @@
 //! Softmax does not depend on the value that is subtracted from the scores, as long as the sums stay in range. Tiles that
 //! no mask cuts therefore keep the reference that earlier tiles left ([`Reference::First`]): no maximum, no exchange
 //! between lanes, no rescaling. At the end of a query tile a *guard* looks at the row sums. Where one has left its range,
-//! the warp notes the tile, and when all tiles of the CTA are done, those noted are computed once more, with the running
-//! maximum, and written again. A tile's result depends on its data alone, so it is the same in every launch.
+//! the warp notes the tile and writes nothing, and when all tiles of the CTA are done, those noted are computed once more,
+//! with the running maximum, and written by the warps that noted them. A row's result depends on its data alone, so it is
+//! the same in every launch.
 //!
 //! A sum below [`SURE`] is as good as one under the running maximum over that many keys. Up to [`RANGE`] the sums
 //! themselves are exact, but products with large values may have overflowed, so these are looked at. 16-bit weights in
@@ -18,7 +19,7 @@
 
 use super::super::Unsupported;
 use super::super::builder::Builder;
-use super::Frame;
+use super::{Frame, Store};
 use super::tile::all_tiles;
 use crate::schedule::Reference;
 use drawloom_kernel::ir::{
@@ -26,7 +27,7 @@ use drawloom_kernel::ir::{
 };
 
 /// Query tiles that a CTA takes at most: so many verdicts are kept.
-pub const MAX_TILES: u32 = 128;
+pub const MAX_TILES: u32 = 64;
 
 /// Sums below this are good whatever the values are.
 const SURE: f32 = (1u32 << 24) as f32;
@@ -65,7 +66,7 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
     if schedule.reference != Reference::First {
         b.repeat(count, |b, k| {
             let number = number(b, k);
-            frame.tile(b, number, schedule.reference).map(|_| ())
+            frame.tile(b, number, schedule.reference, Store::Always).map(|_| ())
         })?;
         b.effect(Effect::TmaStoreWait { pending: 0 });
         return Ok(());
@@ -111,8 +112,9 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
     let [so_far, total] = [(); 2].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
     b.open();
     let number_of = number(b, k);
-    let state = frame.tile(b, number_of, Reference::First)?;
-    let failed = failed(b, frame, state);
+    let failed = frame
+        .tile(b, number_of, Reference::First, Store::IfGood)?
+        .expect("invariant: a tile that is stored if it is good has a verdict");
     let failed = b.select(failed, one, zero);
     note(b, k, failed);
     let next = b.add(so_far, failed);
@@ -140,7 +142,11 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
         let some = b.test(MapOp::Lt, &[zero, failures]);
         b.when(some, |b| {
             let number = number(b, k);
-            frame.tile(b, number, Reference::Running).map(|_| ())
+            let row = b.mul(k, width);
+            let row = b.add(row, warp);
+            let own = b.def(Frag::scalar(Dtype::I32), Op::LoadShared(verdict(row)));
+            let own = b.test(MapOp::Lt, &[zero, own]);
+            frame.tile(b, number, Reference::Running, Store::If(own)).map(|_| ())
         })
     })?;
     b.effect(Effect::TmaStoreWait { pending: 0 });
@@ -148,7 +154,7 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
 }
 
 /// Whether the guard refuses this warp's rows, a scalar.
-fn failed(b: &mut Builder, frame: &Frame, [l, o, valid]: [Val; 3]) -> Val {
+pub(super) fn failed(b: &mut Builder, frame: &Frame, [l, o, valid]: [Val; 3]) -> Val {
     // Comparisons with NaN are false, so that it fails.
     let beyond = |b: &mut Builder, limit: f32| {
         let limit = b.float(limit);

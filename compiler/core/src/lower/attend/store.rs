@@ -118,6 +118,10 @@ pub(super) fn store_outputs(
                 row_limit: tile.rows,
             };
             b.effect(Effect::TmaStore { src: own_rows, dst });
+            if b.kernel.buffers[staging.index()].alias.is_some() {
+                // The next query tile comes where the rows lie.
+                b.effect(Effect::TmaStoreWait { pending: 0 });
+            }
             continue;
         }
         b.effect(Effect::StoreShared { dst: own_rows, value });
