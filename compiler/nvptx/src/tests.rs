@@ -10,14 +10,14 @@ use crate::emitter::{Arg, Emitter, Team};
 use crate::shared::MatrixLanes;
 
 /// A kernel with one bf16 buffer of 2 slots.
-fn kernel(rows: u32, cols: u32) -> Kernel {
+fn kernel(layout: BufferLayout, rows: u32, cols: u32) -> Kernel {
     let buffer = Buffer {
         name: "b".into(),
         dtype: Dtype::Bf16,
         slots: 2,
         rows,
         cols,
-        swizzled: true,
+        layout,
         alias: None,
     };
     let role = Role {
@@ -59,7 +59,15 @@ fn at_thread(kernel: &Kernel, thread: u32, test: impl FnOnce(&mut Emitter<'_, '_
         first_thread: 0,
     };
     let target = target(&kernel.target).expect("a known target");
-    test(&mut Emitter::new(b, kernel, target, vec![tensor], zero, lane, team));
+    test(&mut Emitter::new(
+        b,
+        kernel,
+        target,
+        (vec![tensor], vec![]),
+        zero,
+        lane,
+        team,
+    ));
 }
 
 /// The number of a constant address.
@@ -78,14 +86,13 @@ fn number(p: Ptr<'_>) -> u32 {
 /// Byte of the element in row `row`, column `col` of slot `slot`.
 fn expected(k: &Kernel, slot: u32, row: u32, col: u32) -> u32 {
     let b = &k.buffers[0];
-    let chunk = swizzle(row, col / 8, b.cols / 8);
-    slot * b.slot_bytes() + row * b.cols * 2 + chunk * 16 + col % 8 * 2
+    slot * b.slot_bytes() + b.place(row, 2 * col)
 }
 
 #[test]
 fn matrix_loads_address_the_swizzled_rows() {
     for cols in [16, 32, 64, 72, 96, 128, 176, 256] {
-        let k = kernel(64, cols);
+        let k = kernel(BufferLayout::Swizzled, 64, cols);
         for lane in 0..32 {
             at_thread(&k, lane, |e| {
                 let view = SharedView {
@@ -124,7 +131,7 @@ fn matrix_loads_address_the_swizzled_rows() {
 #[test]
 fn copies_deal_chunks_to_threads() {
     for (cols, bytes) in [(64, 16), (96, 16), (128, 16), (256, 16), (64, 4), (40, 16), (128, 2)] {
-        let mut k = kernel(48, cols);
+        let mut k = kernel(BufferLayout::Swizzled, 48, cols);
         let int = Frag::scalar(Dtype::I32);
         let (first_row, row_limit, head, slot) = (k.new_val(int), k.new_val(int), k.new_val(int), k.new_val(int));
         for thread in [0, 1, 31, 32, 77, 127] {
