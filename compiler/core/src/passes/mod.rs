@@ -20,6 +20,10 @@ use drawloom_kernel::ir::Kernel;
 pub fn overlapped(kernel: Kernel, schedule: &Schedule) -> Result<Kernel, Unsupported> {
     match schedule.fetch {
         Fetch::Together => pipeline::pipeline(kernel),
-        Fetch::Producer => Ok(dead::eliminate(specialise::specialise(kernel)?)),
+        Fetch::Producer => {
+            let mut kernel = dead::eliminate(specialise::specialise(kernel)?);
+            specialise::divide_registers(&mut kernel);
+            Ok(kernel)
+        }
     }
 }
