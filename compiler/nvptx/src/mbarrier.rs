@@ -1,6 +1,6 @@
 //! Mbarriers, proxy fences and register budgets: what Hopper's roles synchronise and share registers by.
 //!
-//! A warp arrives once, by its first lane; all lanes of a waiting warp poll. The lanes meet before they arrive, unless
+//! A warp arrives once, by one lane; all lanes of a waiting warp poll. The lanes meet before they arrive, unless
 //! they have accessed shared memory only together since they last met: asynchronous products are issued and waited for by
 //! a warp as a whole.
 
@@ -87,11 +87,13 @@ impl<'c> Emitter<'c, '_> {
             self.b.call_void("llvm.nvvm.bar.warp.sync", &[], &[all]);
         }
     }
-    /// Emits `body` for the first lane, on behalf of the warp.
+    /// Emits `body` for one lane, on behalf of the warp: always the same one. ptxas knows what is elected to be one lane,
+    /// and does not repeat a bulk copy for the others.
     pub fn by_one_lane(&mut self, body: impl FnOnce(&mut Self)) {
         self.meet();
-        let first = self.lane_part(LaneKey::First);
-        self.guarded(Some(first), body);
+        let elected = self.b.call("llvm.nvvm.elect.sync", &[], &[self.b.c32(-1).into()]);
+        let one = self.b.field(elected, 1).into_int_value();
+        self.guarded(Some(one), body);
     }
     /// Arrives at an mbarrier.
     pub fn mbarrier_arrive(&mut self, barrier: MbarId, slot: Val) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Bulk tensor copies and stores (TMA), and the tensor maps that they go by.
 //!
-//! A window wider than a panel is one instruction per panel, all by the warp's first lane; so the waits for stores, which
-//! count the instructions of the lane that executes them, are that lane's too.
+//! A window wider than a panel is one instruction per panel, all by the lane that the warp elects, which is always the
+//! same; so the waits for stores, which count the groups of the lane that executes them, are that lane's too.
 
 use drawloom_kernel::ir::{Access, GlobalTile, MbarId, RowIndex, SharedView, TensorMap, Val};
 
