@@ -1,7 +1,7 @@
 //! A program: the ordered kernels of one variant, the buffers between them, and every launch parameter as a formula over
 //! run-time sizes. What is fused and what is not is decided here and only here.
 
-use crate::lower::attend::{MAX_TILES, attend};
+use crate::lower::attend::{MEAN_TILES, attend};
 use crate::lower::merge::{ROWS_PER_CTA, merge};
 use crate::lower::operator::Operator;
 use crate::lower::{Lowered, Meaning, Unsupported};
@@ -123,7 +123,7 @@ fn resident(schedule: &Schedule, tiles: Formula) -> Formula {
         Formula::Device(DeviceFact::Sms),
         Formula::Const(i64::from(schedule.min_ctas)),
     );
-    let needed = Formula::CeilDiv(Box::new(tiles.clone()), Box::new(Formula::Const(i64::from(MAX_TILES))));
+    let needed = Formula::CeilDiv(Box::new(tiles.clone()), Box::new(Formula::Const(i64::from(MEAN_TILES))));
     let ctas = Formula::Max(Box::new(held), Box::new(needed));
     Formula::Min(Box::new(ctas), Box::new(tiles))
 }

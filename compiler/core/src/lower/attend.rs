@@ -8,6 +8,7 @@
 //! Source: Dao et al. 2022, arXiv:2205.14135, Algorithm 1; Milakov and Gimelshein 2018, arXiv:1805.02867.
 
 mod guard;
+mod order;
 mod params;
 mod store;
 mod stream;
@@ -22,11 +23,11 @@ use drawloom_graph::ir::Op as GOp;
 use drawloom_kernel::ir::{
     BufId, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Stmt, Val,
 };
-pub use guard::MAX_TILES;
+pub use guard::MEAN_TILES;
 use params::{Params, declare};
 use store::{store_outputs, store_partials};
 use stream::{Loop, Visits, copy_kind};
-use tile::{environment, locate, ranges, row_index};
+use tile::{Place, environment, locate, of_cta, ranges, row_index};
 
 /// Lowers the stage under a schedule.
 ///
@@ -59,8 +60,8 @@ pub fn attend(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> R
     let frame = Frame::new(&mut b, op, schedule, &params, elem, (d, e));
     match schedule.fetch {
         Fetch::Together => {
-            let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
-            frame.tile(&mut b, cta, Reference::Running, Store::Always)?;
+            let place = of_cta(&mut b, op, schedule, &params)?;
+            frame.tile(&mut b, place, Reference::Running, Store::Always)?;
         }
         Fetch::Producer => guard::tiles(&mut b, &frame)?,
     }
@@ -130,7 +131,7 @@ impl<'a, 'g> Frame<'a, 'g> {
     fn tile(
         &self,
         b: &mut Builder,
-        number: Val,
+        place: Place,
         reference: Reference,
         store: Store,
     ) -> Result<Option<Val>, Unsupported> {
@@ -138,7 +139,7 @@ impl<'a, 'g> Frame<'a, 'g> {
             op, schedule, params, ..
         } = *self;
         let mt = schedule.block_m / schedule.warps;
-        let tile = locate(b, op, schedule, params, number)?;
+        let tile = locate(b, op, schedule, params, place)?;
         let mut exprs = environment(b, op, schedule, params, &tile)?;
         let tiles = ranges(b, op, schedule, params, &tile, &exprs)?;
         let (visits, segments) = match (schedule.fetch, tile.split) {

@@ -1,4 +1,4 @@
-//! Many query tiles to a CTA, and what makes a fixed reference safe.
+//! What makes a fixed reference safe.
 //!
 //! Softmax does not depend on the value that is subtracted from the scores, as long as the sums stay in range. Tiles that
 //! no mask cuts therefore keep the reference that earlier tiles left ([`Reference::First`]): no maximum, no exchange
@@ -8,11 +8,8 @@
 //! the same in every launch.
 //!
 //! A sum below [`SURE`] is as good as one under the running maximum over that many keys. Up to [`RANGE`] the sums
-//! themselves are exact, but products with large values may have overflowed, so these are looked at. 16-bit weights in
-//! `f16` end at 2^16: there the guard is tighter. The sum cannot be too small: the reference is a score of its row.
-//!
-//! CTAs take tiles in rounds, forwards in even and backwards in odd ones, so that the longest tile of one round goes to
-//! the CTA that has the shortest of the next: nothing is counted at run time and no CTA waits for another.
+//! themselves are exact, but products with large values may have overflowed (or weights in `f16`, which end at 2^16), so
+//! the results are looked at. The sum cannot be too small: the reference is a score of its row.
 //!
 //! # Source
 //! A fixed reference for all rows, in decoding: Hong et al. 2023, arXiv:2311.01282, section 3.
@@ -20,53 +17,38 @@
 use super::super::Unsupported;
 use super::super::builder::Builder;
 use super::{Frame, Store};
-use super::tile::all_tiles;
+use super::order::Order;
 use crate::schedule::Reference;
 use drawloom_kernel::ir::{
     Block, BufferLayout, Carried, Dtype, Effect, Frag, If, Loop, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
 };
 
 /// Query tiles that a CTA takes at most: so many verdicts are kept.
-pub const MAX_TILES: u32 = 64;
+const MAX_TILES: u32 = 64;
+
+/// Query tiles per CTA, in the mean over a launch, with which none takes more than [`MAX_TILES`]: a section gives a CTA at
+/// most one more than its share, and has at least one and a half rounds.
+pub const MEAN_TILES: u32 = 36;
 
 /// Sums below this are good whatever the values are.
 const SURE: f32 = (1u32 << 24) as f32;
-/// Sums below this are good if no result has overflowed.
+/// The same for weights in `f16`, which end at 2^16: none is infinite if their sum is below.
+const SURE_F16: f32 = (1u32 << 15) as f32;
+/// Sums below this are good if no result has overflowed, which one does that had an infinite weight.
 const RANGE: f32 = (1u128 << 64) as f32;
-/// The same for weights in `f16`, which end at 2^16.
-const RANGE_F16: f32 = (1u32 << 15) as f32;
 
 /// Emits the loop over the CTA's query tiles and, for a reference that may fail, the second one.
 pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
-    let Frame { schedule, params, .. } = *frame;
-    let all = all_tiles(b, frame.op, schedule, params)?;
-    let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
-    let ctas = params.ctas.expect("invariant: a kernel with a producer has the parameter");
-    let (one, two) = (b.int(1), b.int(2));
-    // This CTA's place in round `k`, of `ctas` tiles.
-    let place = |b: &mut Builder, k: Val| {
-        let odd = b.rem(k, two);
-        let odd = b.test(MapOp::Eq, &[odd, one]);
-        let last = b.sub(ctas, one);
-        let mirrored = b.sub(last, cta);
-        b.select(odd, mirrored, cta)
-    };
-    let rounds = b.div(all, ctas);
-    let rest = b.rem(all, ctas);
-    let own = place(b, rounds);
-    let in_rest = b.test(MapOp::Lt, &[own, rest]);
-    let more = b.add(rounds, one);
-    let count = b.select(in_rest, more, rounds);
-    let number = |b: &mut Builder, k: Val| {
-        let first = b.mul(k, ctas);
-        let own = place(b, k);
-        b.add(first, own)
-    };
+    let Frame { schedule, .. } = *frame;
+    let order = Order::new(b, frame)?;
+    let one = b.int(1);
 
     if schedule.reference != Reference::First {
-        b.repeat(count, |b, k| {
-            let number = number(b, k);
-            frame.tile(b, number, schedule.reference, Store::Always).map(|_| ())
+        b.repeat(order.turns, |b, k| {
+            let (place, exists) = order.place(b, k);
+            b.when(exists, |b| {
+                frame.tile(b, place, schedule.reference, Store::Always).map(|_| ())
+            })
         })?;
         b.effect(Effect::TmaStoreWait { pending: 0 });
         return Ok(());
@@ -107,48 +89,77 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
         sum
     };
 
+    // The first pass counts the CTA's tiles and the verdicts against them.
     let zero = b.int(0);
-    let k = b.kernel.new_val(Frag::scalar(Dtype::I32));
-    let [so_far, total] = [(); 2].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
+    let [k, own, own_after, against, against_after] = [(); 5].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
     b.open();
-    let number_of = number(b, k);
+    let (place, exists) = order.place(b, k);
+    b.open();
     let failed = frame
-        .tile(b, number_of, Reference::First, Store::IfGood)?
+        .tile(b, place, Reference::First, Store::IfGood)?
         .expect("invariant: a tile that is stored if it is good has a verdict");
     let failed = b.select(failed, one, zero);
-    note(b, k, failed);
-    let next = b.add(so_far, failed);
+    note(b, own, failed);
+    let (own_then, against_then) = (b.add(own, one), b.add(against, failed));
+    let then = b.close();
+    let results = [(own_then, own), (against_then, against)].map(|(then, otherwise)| Phi {
+        result: b.kernel.new_val(Frag::scalar(Dtype::I32)),
+        then,
+        otherwise,
+    });
+    let next = results.clone().map(|p| p.result);
+    b.push(Stmt::If(If {
+        cond: exists,
+        then,
+        otherwise: Block::default(),
+        results: results.to_vec(),
+    }));
+    let body = b.close();
+    let carried = |arg, next, result| Carried {
+        arg,
+        init: zero,
+        next,
+        result,
+    };
+    b.push(Stmt::Loop(Loop {
+        var: k,
+        lo: zero,
+        hi: order.turns,
+        carried: vec![
+            carried(own, next[0], own_after),
+            carried(against, next[1], against_after),
+        ],
+        body,
+    }));
+    let end = b.int(i64::from(MAX_TILES));
+    note(b, end, against_after);
+    b.effect(Effect::Barrier { id: 0, warps });
+    let any = failures(b, end);
+    let some = b.test(MapOp::Lt, &[zero, any]);
+    let again = b.select(some, order.turns, zero);
+    let [k, own, own_after] = [(); 3].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
+    b.open();
+    let (place, exists) = order.place(b, k);
+    let failures = failures(b, own);
+    let refused = b.test(MapOp::Lt, &[zero, failures]);
+    let refused = b.test(MapOp::And, &[refused, exists]);
+    b.when(refused, |b| {
+        let row = b.mul(own, width);
+        let row = b.add(row, warp);
+        let mine = b.def(Frag::scalar(Dtype::I32), Op::LoadShared(verdict(row)));
+        let mine = b.test(MapOp::Lt, &[zero, mine]);
+        frame.tile(b, place, Reference::Running, Store::If(mine)).map(|_| ())
+    })?;
+    let step = b.select(exists, one, zero);
+    let next = b.add(own, step);
     let body = b.close();
     b.push(Stmt::Loop(Loop {
         var: k,
         lo: zero,
-        hi: count,
-        carried: vec![Carried {
-            arg: so_far,
-            init: zero,
-            next,
-            result: total,
-        }],
+        hi: again,
+        carried: vec![carried(own, next, own_after)],
         body,
     }));
-    let end = b.int(i64::from(MAX_TILES));
-    note(b, end, total);
-    b.effect(Effect::Barrier { id: 0, warps });
-    let any = failures(b, end);
-    let some = b.test(MapOp::Lt, &[zero, any]);
-    let again = b.select(some, count, zero);
-    b.repeat(again, |b, k| {
-        let failures = failures(b, k);
-        let some = b.test(MapOp::Lt, &[zero, failures]);
-        b.when(some, |b| {
-            let number = number(b, k);
-            let row = b.mul(k, width);
-            let row = b.add(row, warp);
-            let own = b.def(Frag::scalar(Dtype::I32), Op::LoadShared(verdict(row)));
-            let own = b.test(MapOp::Lt, &[zero, own]);
-            frame.tile(b, number, Reference::Running, Store::If(own)).map(|_| ())
-        })
-    })?;
     b.effect(Effect::TmaStoreWait { pending: 0 });
     Ok(())
 }
@@ -163,11 +174,8 @@ pub(super) fn failed(b: &mut Builder, frame: &Frame, [l, o, valid]: [Val; 3]) ->
         b.test(MapOp::And, &[bad, valid])
     };
     let scalar = Frag::scalar(Dtype::Bool);
-    if frame.elem == Dtype::F16 {
-        let bad = beyond(b, RANGE_F16);
-        return b.def(scalar, Op::Any(bad));
-    }
-    let unsure = beyond(b, SURE);
+    let sure = if frame.elem == Dtype::F16 { SURE_F16 } else { SURE };
+    let unsure = beyond(b, sure);
     let unsure = b.def(scalar, Op::Any(unsure));
     b.open();
     let bad = beyond(b, RANGE);

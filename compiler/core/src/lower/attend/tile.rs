@@ -7,7 +7,7 @@ use super::super::operator::Operator;
 use super::super::sym::Leaves;
 use super::super::tiles::{Tiles, lower_ranges};
 use super::params::Params;
-use crate::schedule::{Fetch, Pack, Schedule};
+use crate::schedule::{Pack, Schedule};
 use drawloom_graph::ranges::{Interval, Piece, Ranges, Sym};
 use drawloom_kernel::ir::{Dtype, Frag, Layout, MapOp, Op, RowIndex, Val};
 use drawloom_lang::spec::{Align, AxisId, AxisRole};
@@ -33,12 +33,8 @@ pub(super) struct Tile {
     pub(super) split: Option<(Val, Val)>,
 }
 
-/// Bytes of keys and values that the CTAs at work should share in the L2 cache: what remains of the smallest on devices
-/// with producers (50 MB) beside queries and results.
-const SECTION_BYTES: u32 = 32 << 20;
-
 /// The rows of one head (or of the heads that are packed), and the row tiles that they make.
-fn row_tiles(
+pub(super) fn row_tiles(
     b: &mut Builder,
     op: &Operator,
     schedule: &Schedule,
@@ -55,20 +51,8 @@ fn row_tiles(
     Ok((rows, tiles, ratio))
 }
 
-/// Query tiles of the launch.
-pub(super) fn all_tiles(
-    b: &mut Builder,
-    op: &Operator,
-    schedule: &Schedule,
-    params: &Params,
-) -> Result<Val, Unsupported> {
-    let (_, tiles, _) = row_tiles(b, op, schedule, params)?;
-    let outer = outer(op, schedule);
-    Ok(outer.into_iter().fold(tiles, |all, a| b.mul(all, params.lens[&a])))
-}
-
 /// The outer axes that tiles are counted over, slowest first.
-fn outer(op: &Operator, schedule: &Schedule) -> Vec<AxisId> {
+pub(super) fn outer(op: &Operator, schedule: &Schedule) -> Vec<AxisId> {
     let packed = match schedule.pack {
         Pack::Queries => None,
         Pack::QueriesAndHeads => op.group(),
@@ -82,60 +66,50 @@ fn outer(op: &Operator, schedule: &Schedule) -> Vec<AxisId> {
         .collect()
 }
 
-/// The row tile and the outer index of tile `number`. Row tiles are taken from the last to the first, because the last
-/// rows see the most keys under causal masks. Where rows see different numbers of keys, the row tiles of several heads
-/// are taken together, so that the longest of them come first: as many heads as have their keys and values in the L2.
-fn place(
+/// Which tile of the launch.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The row tile, counted from the last: the last rows see the most keys under causal masks.
+    pub(super) m: Val,
+    /// The index over all outer axes, the last of which is fastest.
+    pub(super) outer: Val,
+    /// The split and the number of splits.
+    pub(super) split: Option<(Val, Val)>,
+}
+
+/// The tile of a CTA that has one: the split is fastest, then the row tile.
+pub(super) fn of_cta(
     b: &mut Builder,
     op: &Operator,
     schedule: &Schedule,
     params: &Params,
-    (number, row_tiles): (Val, Val),
-) -> (Val, Val) {
-    let even = op.sees_everything();
-    if schedule.fetch == Fetch::Together || even {
-        let m = b.rem(number, row_tiles);
-        return (m, b.div(number, row_tiles));
-    }
-    let bytes = op.head_dim().unwrap_or(0) + op.value_dim().unwrap_or(0);
-    let bytes = bytes * op.dtype(op.spec.inputs[op.q.index()].ty).bytes();
-    let one = b.int(1);
-    let keys = b.max(params.lens[&op.attend.key], one);
-    let fit = b.int(i64::from(SECTION_BYTES / bytes.max(1)));
-    let heads = b.div(fit, keys);
-    let heads = b.max(heads, one);
-    let all = outer(op, schedule)
-        .into_iter()
-        .fold(one, |all, a| b.mul(all, params.lens[&a]));
-    let heads = b.min(heads, all);
-    let section_tiles = b.mul(heads, row_tiles);
-    let section = b.div(number, section_tiles);
-    let within = b.rem(number, section_tiles);
-    let first = b.mul(section, heads);
-    let left = b.sub(all, first);
-    let here = b.min(left, heads);
-    let m = b.div(within, here);
-    let head = b.rem(within, here);
-    (m, b.add(first, head))
+) -> Result<Place, Unsupported> {
+    let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
+    let split = params.splits.map(|splits| (b.rem(cta, splits), splits));
+    let rest = params.splits.map_or(cta, |splits| b.div(cta, splits));
+    let (_, row_tiles, _) = row_tiles(b, op, schedule, params)?;
+    Ok(Place {
+        m: b.rem(rest, row_tiles),
+        outer: b.div(rest, row_tiles),
+        split,
+    })
 }
 
-/// The tile with a number. Of the outer axes the last is fastest; with splits, the split is faster than everything.
+/// The tile at a place.
 pub(super) fn locate(
     b: &mut Builder,
     op: &Operator,
     schedule: &Schedule,
     params: &Params,
-    number: Val,
+    place: Place,
 ) -> Result<Tile, Unsupported> {
     let mt = schedule.block_m / schedule.warps;
     let (rows, row_tiles, ratio) = row_tiles(b, op, schedule, params)?;
-    let mut rest = number;
-    let split = params.splits.map(|splits| {
-        let split = b.rem(rest, splits);
-        rest = b.div(rest, splits);
-        (split, splits)
-    });
-    let (m, mut rest) = place(b, op, schedule, params, (rest, row_tiles));
+    let Place {
+        m,
+        outer: mut rest,
+        split,
+    } = place;
     let one = b.int(1);
     let last = b.sub(row_tiles, one);
     let m = b.sub(last, m);
