@@ -139,6 +139,7 @@ impl Build {
                     MapOp::Fma,
                     MapOp::Select,
                     MapOp::Exp2,
+                    MapOp::Exp2Mixed,
                     MapOp::Convert,
                     MapOp::Div,
                     MapOp::Lt,
