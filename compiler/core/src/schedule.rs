@@ -30,18 +30,6 @@ pub struct Schedule {
     pub reference: Reference,
     /// Where results lie in shared memory before they are stored.
     pub staging: Staging,
-    /// What computes the exponentials of tiles that no mask cuts.
-    pub exp: Exp,
-}
-
-/// What computes exponentials.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Exp {
-    /// The special-function unit.
-    Mufu,
-    /// The same, and the multiply-add units for a quarter of them: where heads are narrow, exponentials take longer than
-    /// products.
-    Mixed,
 }
 
 /// Where results lie in shared memory before they are stored.
@@ -140,9 +128,6 @@ impl fmt::Display for Schedule {
         }
         if self.fetch == Fetch::Producer && self.staging == Staging::Query {
             f.write_str(" out=q")?;
-        }
-        if self.exp == Exp::Mixed {
-            f.write_str(" exp=mixed")?;
         }
         if self.min_ctas > 1 {
             write!(f, " min_ctas={}", self.min_ctas)?;

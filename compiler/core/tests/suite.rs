@@ -9,7 +9,7 @@ use drawloom_compiler::lower::Meaning;
 use drawloom_compiler::lower::operator::recognise;
 use drawloom_compiler::portfolio::portfolio;
 use drawloom_compiler::program::Program;
-use drawloom_compiler::schedule::{Exp, Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
+use drawloom_compiler::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 use drawloom_compiler::simulate::{Call, evaluate, simulate, splits};
 use drawloom_compiler::target::SM_80;
 use drawloom_kernel::interp::{self, Elements};
@@ -160,7 +160,7 @@ fn device(schedule: &Schedule) -> &'static Device {
 
 /// The forms that lowering can take with a producer: one to three warpgroups, two and three slots, each reference.
 fn producer_schedules() -> Vec<(Schedule, Option<u32>)> {
-    let form = |groups: u32, block_n, stages, reference, staging, exp| {
+    let form = |groups: u32, block_n, stages, reference, staging| {
         let schedule = Schedule {
             block_m: 64 * groups,
             block_n,
@@ -174,14 +174,13 @@ fn producer_schedules() -> Vec<(Schedule, Option<u32>)> {
             fetch: Fetch::Producer,
             reference,
             staging,
-            exp,
         };
         (schedule, None)
     };
     vec![
-        form(1, 32, 2, Reference::Running, Staging::Own, Exp::Mufu),
-        form(2, 48, 2, Reference::First, Staging::Query, Exp::Mufu),
-        form(3, 16, 3, Reference::First, Staging::Query, Exp::Mixed),
+        form(1, 32, 2, Reference::Running, Staging::Own),
+        form(2, 48, 2, Reference::First, Staging::Query),
+        form(3, 16, 3, Reference::First, Staging::Query),
     ]
 }
 
@@ -201,7 +200,6 @@ fn schedules(case: &Case) -> Vec<(Schedule, Option<u32>)> {
         fetch: Fetch::Together,
         reference: Reference::Running,
         staging: Staging::Query,
-        exp: Exp::Mufu,
     };
     let grouped = case
         .spec

@@ -580,9 +580,6 @@ pub enum MapOp {
     Abs,
     /// `2^a`, f32, `ex2.approx.ftz`.
     Exp2,
-    /// `2^a` within 2^-13 relative, f32: a quarter of the elements by a polynomial on the multiply-add units, the others as
-    /// [`MapOp::Exp2`]. Above 2^127 it is any number from there on, infinity or NaN.
-    Exp2Mixed,
     /// `log2(a)`, f32, `lg2.approx.ftz`.
     Log2,
     /// `1/a`, f32, `rcp.approx.ftz`.

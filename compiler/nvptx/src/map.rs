@@ -56,19 +56,6 @@ impl<'c> Emitter<'c, '_> {
             let out = out.collect();
             return self.define(dst, out);
         }
-        if op == MapOp::Exp2Mixed {
-            // The last of four pairs of columns: pairs are converted together, and neighbours keep both pipes busy.
-            let out = slots.iter().map(|(r, c)| {
-                let x = place(r, c)[0].into_float_value();
-                if c % 8 >= 6 {
-                    math::exp2_polynomial(&self.b, x).into()
-                } else {
-                    math::exp2(&self.b, x).into()
-                }
-            });
-            let out = out.collect();
-            return self.define_scalars(dst, out);
-        }
         let out = slots
             .iter()
             .map(|(r, c)| math::apply(&self.b, op, from, ty.dtype, &place(r, c)));
@@ -159,7 +146,6 @@ fn check_types(op: MapOp, ty: &Frag, operands: &[Frag]) -> Result<()> {
         | MapOp::Neg
         | MapOp::Abs
         | MapOp::Exp2
-        | MapOp::Exp2Mixed
         | MapOp::Log2
         | MapOp::Rcp
         | MapOp::Rsqrt

@@ -32,7 +32,6 @@ pub(crate) fn arity(op: MapOp) -> usize {
         MapOp::Neg
         | MapOp::Abs
         | MapOp::Exp2
-        | MapOp::Exp2Mixed
         | MapOp::Log2
         | MapOp::Rcp
         | MapOp::Rsqrt
@@ -72,7 +71,6 @@ pub(crate) fn apply<'c>(b: &Build<'c>, op: MapOp, from: Dtype, to: Dtype, a: &[A
         | MapOp::Neg
         | MapOp::Abs
         | MapOp::Exp2
-        | MapOp::Exp2Mixed
         | MapOp::Log2
         | MapOp::Rcp
         | MapOp::Rsqrt
@@ -104,7 +102,7 @@ fn on_floats<'c>(b: &Build<'c>, op: MapOp, a: &[Float<'c>]) -> Result<Any<'c>> {
         MapOp::Div => b.fmul(a[0], unary(b, "llvm.nvvm.rcp.approx.ftz.f", a[1])).into(),
         MapOp::Neg => b.fneg(a[0]).into(),
         MapOp::Abs => b.call("llvm.fabs", &[b.f32().into()], &[a[0].into()]),
-        MapOp::Exp2 | MapOp::Exp2Mixed => exp2(b, a[0]).into(),
+        MapOp::Exp2 => exp2(b, a[0]).into(),
         MapOp::Log2 => unary(b, "llvm.nvvm.lg2.approx.ftz.f", a[0]).into(),
         MapOp::Rcp => unary(b, "llvm.nvvm.rcp.approx.ftz.f", a[0]).into(),
         MapOp::Rsqrt => unary(b, "llvm.nvvm.rsqrt.approx.ftz.f", a[0]).into(),
@@ -138,7 +136,6 @@ fn on_ints<'c>(b: &Build<'c>, op: MapOp, a: &[Int<'c>]) -> Result<Any<'c>> {
         MapOp::Le => b.icmp(IntPredicate::SLE, a[0], a[1]),
         MapOp::Eq => b.icmp(IntPredicate::EQ, a[0], a[1]),
         MapOp::Exp2
-        | MapOp::Exp2Mixed
         | MapOp::Log2
         | MapOp::Rcp
         | MapOp::Rsqrt
@@ -170,7 +167,6 @@ fn on_bools<'c>(b: &Build<'c>, op: MapOp, a: &[Int<'c>]) -> Result<Any<'c>> {
         | MapOp::Neg
         | MapOp::Abs
         | MapOp::Exp2
-        | MapOp::Exp2Mixed
         | MapOp::Log2
         | MapOp::Rcp
         | MapOp::Rsqrt
@@ -187,29 +183,8 @@ fn on_bools<'c>(b: &Build<'c>, op: MapOp, a: &[Int<'c>]) -> Result<Any<'c>> {
 fn unary<'c>(b: &Build<'c>, name: &str, a: Float<'c>) -> Float<'c> {
     float(b.call(name, &[], &[a.into()]))
 }
-pub(crate) fn exp2<'c>(b: &Build<'c>, a: Float<'c>) -> Float<'c> {
+fn exp2<'c>(b: &Build<'c>, a: Float<'c>) -> Float<'c> {
     float(b.call("llvm.nvvm.ex2.approx.ftz", &[b.f32().into()], &[a.into()]))
-}
-/// `2^a` without the special-function unit: the integer part goes to the exponent, of the rest a polynomial is taken, whose
-/// error is below 2^-13. Arguments end at -127 and 127; NaN is a NaN or a number near the largest.
-///
-/// # Source
-/// Cody and Waite's splitting with the minimax polynomial of FlashAttention-4 (arXiv:2603.05451, section on exponentials).
-pub(crate) fn exp2_polynomial<'c>(b: &Build<'c>, a: Float<'c>) -> Float<'c> {
-    /// 1.5 * 2^23: the sum's last mantissa bit stands for 1.
-    const ROUND: f32 = 12_582_912.0;
-    let call = |name, args: &[Any<'c>]| float(b.call(name, &[], args));
-    let a = call("llvm.nvvm.fmax.ftz.nan.f", &[a.into(), b.cf(-127.0).into()]);
-    let a = call("llvm.nvvm.fmin.ftz.nan.f", &[a.into(), b.cf(127.0).into()]);
-    let whole = call("llvm.nvvm.add.rm.ftz.f", &[a.into(), b.cf(ROUND).into()]);
-    let rest = b.fsub(a, b.fsub(whole, b.cf(ROUND)));
-    let p = [0.227_564_4, 0.695_146_14, 1.0]
-        .into_iter()
-        .fold(b.cf(0.077_119_09), |p, c| fma(b, p, rest, b.cf(c)));
-    let i32s = b.i32().into();
-    let bits = |v: Any<'c>| b.bitcast(v, i32s).into_int_value();
-    let scaled = b.add(bits(p.into()), b.shl(bits(whole.into()), 23));
-    b.bitcast(scaled.into(), b.f32().into()).into_float_value()
 }
 fn fma<'c>(b: &Build<'c>, x: Float<'c>, y: Float<'c>, z: Float<'c>) -> Float<'c> {
     float(b.call("llvm.nvvm.fma.rn.ftz.f", &[], &[x.into(), y.into(), z.into()]))

@@ -187,12 +187,6 @@ fn of_map(kernel: &Kernel, op: MapOp, ty: Frag, args: &[Val], n: u64, w: &mut Wo
                 w.exps = u64::from(ty.rows) * u64::from(ty.cols);
             }
         }
-        // A quarter by ten operations on other pipes.
-        MapOp::Exp2Mixed => {
-            w.mufu = lanes * 3 / 4;
-            w.issue_milli = 3250 * n;
-            w.exps = u64::from(ty.rows) * u64::from(ty.cols);
-        }
         // 1 - 2 / (1 + 2^(2 a log2 e)), with a polynomial near zero: two special functions and about ten others.
         MapOp::Tanh => {
             w.mufu = 2 * lanes;

@@ -3,7 +3,7 @@
 use super::{Problem, Purpose, Reason};
 use crate::cost::BASE_REGISTERS;
 use crate::device::RESERVED_SHARED;
-use crate::schedule::{Exp, Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
+use crate::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 use crate::target::{SMALL_SHARED, Target, register_limit};
 use drawloom_kernel::verify::Limit;
 
@@ -67,7 +67,6 @@ pub(super) fn enumerate(problem: &Problem<'_>, purpose: Purpose) -> Vec<(Point, 
                             fetch: Fetch::Together,
                             reference: Reference::Running,
                             staging: Staging::Query,
-                            exp: Exp::Mufu,
                         };
                         points.push(check(problem, schedule, purpose));
                     }

@@ -47,7 +47,7 @@ impl Cta<'_> {
                     .iter()
                     .map(|v| warp.get(*v).map(Rc::as_ref))
                     .collect::<Outcome<Vec<&Value>>>()?;
-                if matches!(op, MapOp::Exp2 | MapOp::Exp2Mixed) {
+                if *op == MapOp::Exp2 {
                     launch.counts.exps += (rows * cols) as u64;
                 }
                 value::map(*op, ty, &args)?

@@ -196,7 +196,7 @@ fn map_f(op: MapOp, shape: Shape, args: &[&Value]) -> Data {
         MapOp::Div => map2(shape, a, b(), |x, y| x / y),
         MapOp::Neg => map1(shape, a, |x| -x),
         MapOp::Abs => map1(shape, a, f32::abs),
-        MapOp::Exp2 | MapOp::Exp2Mixed => map1(shape, a, |x| ftz(ftz(x).exp2())),
+        MapOp::Exp2 => map1(shape, a, |x| ftz(ftz(x).exp2())),
         MapOp::Log2 => map1(shape, a, |x| ftz(x).log2()),
         MapOp::Rcp => map1(shape, a, |x| ftz(1.0 / ftz(x))),
         MapOp::Rsqrt => map1(shape, a, |x| ftz(1.0 / ftz(x).sqrt())),
@@ -236,7 +236,7 @@ macro_rules! integer_map {
                 MapOp::Lt => return Ok(Data::B(map2(shape, a, b(), |x, y| x < y))),
                 MapOp::Le => return Ok(Data::B(map2(shape, a, b(), |x, y| x <= y))),
                 MapOp::Eq => return Ok(Data::B(map2(shape, a, b(), |x, y| x == y))),
-                MapOp::Exp2 | MapOp::Exp2Mixed | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt | MapOp::Tanh => {
+                MapOp::Exp2 | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt | MapOp::Tanh => {
                     unreachable!("invariant: the verifier checks dtypes")
                 }
                 MapOp::Convert | MapOp::And | MapOp::Or | MapOp::Not | MapOp::Select => {

@@ -322,7 +322,7 @@ fn tile(t: &GlobalTile) -> String {
 }
 
 /// Every elementwise operation with its name in the text.
-pub(super) const MAP_NAMES: [(MapOp, &str); 25] = [
+pub(super) const MAP_NAMES: [(MapOp, &str); 24] = [
     (MapOp::Add, "add"),
     (MapOp::Sub, "sub"),
     (MapOp::Mul, "mul"),
@@ -334,7 +334,6 @@ pub(super) const MAP_NAMES: [(MapOp, &str); 25] = [
     (MapOp::Neg, "neg"),
     (MapOp::Abs, "abs"),
     (MapOp::Exp2, "exp2"),
-    (MapOp::Exp2Mixed, "exp2_mixed"),
     (MapOp::Log2, "log2"),
     (MapOp::Rcp, "rcp"),
     (MapOp::Rsqrt, "rsqrt"),

@@ -144,7 +144,7 @@ fn result_is(c: &mut Checker, v: Val, ty: Frag, expected: Frag) {
 /// The number of operands of an elementwise operation.
 pub fn arity(op: MapOp) -> usize {
     match op {
-        MapOp::Neg | MapOp::Abs | MapOp::Exp2 | MapOp::Exp2Mixed | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt => 1,
+        MapOp::Neg | MapOp::Abs | MapOp::Exp2 | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt => 1,
         MapOp::Tanh | MapOp::Convert | MapOp::Not => 1,
         MapOp::Add | MapOp::Sub | MapOp::Mul | MapOp::Min | MapOp::Max | MapOp::Div | MapOp::Rem => 2,
         MapOp::Lt | MapOp::Le | MapOp::Eq | MapOp::And | MapOp::Or => 2,
@@ -172,7 +172,7 @@ fn map(c: &mut Checker, dst: Val, ty: Frag, op: MapOp, args: &[Val]) {
         }
         MapOp::Neg | MapOp::Abs => (0, &NUMBERS, types[0].dtype),
         MapOp::Rem => (0, &NUMBERS[1..], types[0].dtype),
-        MapOp::Exp2 | MapOp::Exp2Mixed | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt | MapOp::Tanh => {
+        MapOp::Exp2 | MapOp::Log2 | MapOp::Rcp | MapOp::Rsqrt | MapOp::Sqrt | MapOp::Tanh => {
             (0, &NUMBERS[..1], Dtype::F32)
         }
         MapOp::Convert => {

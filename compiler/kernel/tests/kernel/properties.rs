@@ -139,7 +139,6 @@ impl Build {
                     MapOp::Fma,
                     MapOp::Select,
                     MapOp::Exp2,
-                    MapOp::Exp2Mixed,
                     MapOp::Convert,
                     MapOp::Div,
                     MapOp::Lt,

@@ -7,7 +7,7 @@ use super::super::operator::Operator;
 use super::super::tiles::{TileKind, Tiles};
 use super::params::Params;
 use super::tile::Tile;
-use crate::schedule::{Exp, Fetch, Reference, Schedule};
+use crate::schedule::{Fetch, Reference, Schedule};
 use drawloom_kernel::ir::{
     BufId, Carried, CopyKind, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, Operand, ReduceOp, RowIndex, Segment,
     Stage, Stream, Val,
@@ -255,11 +255,7 @@ impl<'g> Loop<'_, 'g> {
                 let shift = b.mapf(MapOp::Neg, &[m]);
                 b.mapf(MapOp::Fma, &[y, scale, shift])
             };
-            let exp = match self.schedule.exp {
-                Exp::Mufu => MapOp::Exp2,
-                Exp::Mixed => MapOp::Exp2Mixed,
-            };
-            let p = b.mapf(exp, &[exponent]);
+            let p = b.mapf(MapOp::Exp2, &[exponent]);
             let sums = b.reduce(ReduceOp::Sum, p, 4);
             let l_next = b.mapf(MapOp::Add, &[l, sums]);
             let o_next = self.weigh(b, o, p, values);
