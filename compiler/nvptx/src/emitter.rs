@@ -100,6 +100,11 @@ pub(crate) struct Emitter<'c, 'k> {
     non_negative: Vec<bool>,
     /// Whether a value is [`Op::ColIota`].
     is_columns: Vec<bool>,
+    /// Whether a value is [`Op::ColIota`] as floats.
+    is_float_columns: Vec<bool>,
+    /// Values that are a factor times column numbers and something per row: the factor, and the rest of each row slot with
+    /// the lane's part of the column numbers.
+    pub linear: HashMap<Val, (Float<'c>, Vec<Float<'c>>)>,
 }
 
 impl<'c, 'k> Emitter<'c, 'k> {
@@ -133,6 +138,8 @@ impl<'c, 'k> Emitter<'c, 'k> {
             low_zeros: vec![0; kernel.types.len()],
             non_negative: vec![false; kernel.types.len()],
             is_columns: vec![false; kernel.types.len()],
+            is_float_columns: vec![false; kernel.types.len()],
+            linear: HashMap::new(),
         }
     }
     /// Makes the scalar arguments a role's own, so that what several roles compute of them is computed in each: before
@@ -420,6 +427,10 @@ impl<'c, 'k> Emitter<'c, 'k> {
     pub fn is_columns(&self, v: Val) -> bool {
         self.is_columns.get(v.index()).copied().unwrap_or(false)
     }
+    /// Whether a value is the column numbers of its fragment, as floats.
+    pub fn is_float_columns(&self, v: Val) -> bool {
+        self.is_float_columns.get(v.index()).copied().unwrap_or(false)
+    }
     /// Notes what is known of a value from its operation.
     pub fn learn(&mut self, dst: Val, op: &Op) {
         let of = |v: &Val| self.low_zeros(*v);
@@ -448,6 +459,8 @@ impl<'c, 'k> Emitter<'c, 'k> {
         if dst.index() < self.kernel.types.len() {
             self.low_zeros[dst.index()] = known.min(32);
             self.is_columns[dst.index()] = matches!(op, Op::ColIota);
+        self.is_float_columns[dst.index()] = matches!(op, Op::Map(MapOp::Convert, a) if self.is_columns(a[0]))
+            && self.kernel.ty(dst).dtype == Dtype::F32;
         }
         self.set_non_negative(dst, non_negative);
     }

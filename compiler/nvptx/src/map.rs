@@ -36,6 +36,13 @@ impl<'c> Emitter<'c, '_> {
                 }
             }
         }
+        if let (MapOp::Fma, [factor, columns, other]) = (op, operands)
+            && self.is_float_columns(*columns)
+            && self.ty(*factor)?.is_scalar()
+            && self.ty(*other)?.cols == 1
+        {
+            return self.multiples_of_columns(dst, *factor, *columns, *other);
+        }
         let from = types[0].dtype;
         if let (MapOp::Div | MapOp::Rem, Dtype::I32, [a, b]) = (op, from, operands)
             && ty.is_scalar()
@@ -49,6 +56,21 @@ impl<'c> Emitter<'c, '_> {
             };
             return self.define(dst, vec![v.into()]);
         }
+        if let (MapOp::Fma, Some((factor, begun))) = (op, operands.last().and_then(|v| self.linear.get(v)))
+            && begun.len() == slots.rows as usize
+        {
+            // The columns come last: what does not depend on the other operands is one value a row, and not one an element
+            // that is ready, and takes a register, long before they are.
+            let layout = ty.layout;
+            let out = slots.iter().map(|(r, c)| {
+                let [x, y] = [0, 1].map(|n| inputs[n].1[inputs[n].0.at(r, c)].into_float_value());
+                let partial = math::fma(&self.b, x, y, begun[r as usize]);
+                let column = self.b.cf(constant_column(layout, c) as f32);
+                math::fma(&self.b, *factor, column, partial).into()
+            });
+            let out = out.collect();
+            return self.define(dst, out);
+        }
         let place = |r: u32, c: u32| inputs.iter().map(|(s, v)| v[s.at(r, c)]).collect::<Vec<Any<'c>>>();
         if op == MapOp::Convert && from == Dtype::F32 && slots.packed(ty.dtype) {
             let pairs = slots.iter().filter(|(_, c)| c % 2 == 0);
@@ -61,6 +83,28 @@ impl<'c> Emitter<'c, '_> {
             .map(|(r, c)| math::apply(&self.b, op, from, ty.dtype, &place(r, c)));
         let out = out.collect::<Result<Vec<_>>>()?;
         self.define_scalars(dst, out)
+    }
+    /// Emits `factor * columns + other`, where `other` is the same for all columns: the part of a column number that
+    /// depends on the lane is multiplied once per row, and what remains are constants, which a multiply-add carries.
+    fn multiples_of_columns(&mut self, dst: Val, factor: Val, columns: Val, other: Val) -> Result<()> {
+        let (ty, layout) = (self.ty(dst)?, self.ty(columns)?.layout);
+        let slots = Slots::of(&ty)?;
+        let factor = self.scalar(factor)?.into_float_value();
+        let first = self.col_of_slot(layout, 0);
+        let first = self.b.int_to_float(first);
+        let rows = Slots::of(&self.ty(other)?)?;
+        let begun: Vec<_> = self
+            .registers(other)?
+            .iter()
+            .map(|o| math::fma(&self.b, factor, first, o.into_float_value()))
+            .collect();
+        let out = slots.iter().map(|(r, c)| {
+            let column = self.b.cf(constant_column(layout, c) as f32);
+            math::fma(&self.b, factor, column, begun[rows.at(r, c)]).into()
+        });
+        let out = out.collect();
+        self.linear.insert(dst, (factor, begun));
+        self.define(dst, out)
     }
     /// Emits `columns < other` (or `<=`, or with the sides exchanged), where `other` is the same for all columns.
     ///

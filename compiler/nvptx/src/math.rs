@@ -186,7 +186,7 @@ fn unary<'c>(b: &Build<'c>, name: &str, a: Float<'c>) -> Float<'c> {
 fn exp2<'c>(b: &Build<'c>, a: Float<'c>) -> Float<'c> {
     float(b.call("llvm.nvvm.ex2.approx.ftz", &[b.f32().into()], &[a.into()]))
 }
-fn fma<'c>(b: &Build<'c>, x: Float<'c>, y: Float<'c>, z: Float<'c>) -> Float<'c> {
+pub(crate) fn fma<'c>(b: &Build<'c>, x: Float<'c>, y: Float<'c>, z: Float<'c>) -> Float<'c> {
     float(b.call("llvm.nvvm.fma.rn.ftz.f", &[], &[x.into(), y.into(), z.into()]))
 }
 /// The larger; NaN loses.

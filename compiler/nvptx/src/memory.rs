@@ -120,7 +120,7 @@ impl<'c> Emitter<'c, '_> {
             _ => self.b.i64(),
         };
         let fill = self.b.bitcast(self.number(dtype, fill)?, word.into());
-        let out = pointers
+        let mut out: Vec<Any<'c>> = pointers
             .into_iter()
             .zip(guards)
             .map(|(p, guard)| match guard {
@@ -130,6 +130,9 @@ impl<'c> Emitter<'c, '_> {
                     .bitcast(asm::load_global_if(&self.b, cond, p, &[fill])[0], scalar),
             })
             .collect();
+        if ty.is_scalar() {
+            out[0] = self.uniform(out[0]);
+        }
         self.define_scalars(dst, out)
     }
     /// A number as a constant of a memory type.

@@ -16,6 +16,8 @@ pub struct Builder {
     /// Known values of integer scalars.
     constants: HashMap<Val, i64>,
     params: HashMap<ParamId, Val>,
+    /// Row vectors that are a scalar times column numbers.
+    multiples: HashMap<Val, (Val, Val)>,
 }
 
 impl Builder {
@@ -35,6 +37,7 @@ impl Builder {
             blocks: vec![Vec::new()],
             constants: HashMap::new(),
             params: HashMap::new(),
+            multiples: HashMap::new(),
         }
     }
 
@@ -187,7 +190,24 @@ impl Builder {
                 ty.layout = t.layout;
             }
         }
-        self.def(ty, Op::Map(op, args.to_vec()))
+        let v = self.def(ty, Op::Map(op, args.to_vec()));
+        if let (MapOp::Mul, &[x, y]) = (op, args)
+            && ty.dtype == Dtype::F32
+            && ty.rows == 1
+            && ty.cols > 1
+        {
+            for (factor, numbers) in [(x, y), (y, x)] {
+                if self.ty(factor).is_scalar() {
+                    self.multiples.insert(v, (factor, numbers));
+                }
+            }
+        }
+        v
+    }
+
+    /// `(factor, numbers)` of a row vector that is a scalar times another.
+    pub fn factors(&self, v: Val) -> Option<(Val, Val)> {
+        self.multiples.get(&v).copied()
     }
 
     /// An `f32` operation.

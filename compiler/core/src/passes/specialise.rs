@@ -36,6 +36,13 @@ const PRODUCER_WARPS: u32 = 4;
 /// Shah et al. 2024, arXiv:2407.08608, and its implementation (`setmaxnreg` of 24/240, 40/232 and 32/160).
 const BUDGETS: [[(u32, u32); 2]; 3] = [[(56, 248); 2], [(24, 240), (40, 232)], [(32, 160); 2]];
 
+/// Statements before a stream that run behind its first product, at most: longer programs need registers beside the
+/// accumulators.
+///
+/// # Source
+/// ptxas 13.5, 2026-11-25: no spill with causal masks, 68 bytes with a sliding window and sinks.
+const HIDDEN: usize = 100;
+
 /// Definitions in a producer's program beyond which 24 registers may not hold its scalars.
 ///
 /// # Source
@@ -291,6 +298,8 @@ impl Rewrite<'_> {
         let mut hoisted = HashSet::new();
         if self.side == Side::Consumer
             && let Some(at) = block.0.iter().position(|s| matches!(s, Stmt::Stream(_)))
+            && at <= HIDDEN
+            && block.0[..at].iter().all(is_straight)
         {
             (first, hoisted) = self.issue_first(code, &block.0[..at], &block.0[at], *clock)?;
         }
@@ -324,6 +333,12 @@ impl Rewrite<'_> {
                 }
                 Stmt::Stream(stream) => {
                     let tiles: Vec<Pending> = pending.drain(..).collect();
+                    if self.side == Side::Consumer && first.is_none() {
+                        for tile in &tiles {
+                            self.pipe(tile.dst.buf).wait_full(code, clock.tiles);
+                        }
+                        first = Some(overlap::issue_first(code, &stream, self.pipes, *clock)?);
+                    }
                     last = self.stream(code, stream, tiles, clock, first.take(), &mut held)?;
                 }
                 Stmt::Loop(l) if moves(&l.body) => self.repeat(code, l, clock)?,
@@ -531,6 +546,16 @@ impl Rewrite<'_> {
         }));
         let last = code.arith(MapOp::Sub, count, one);
         fetch(code, 1, last)
+    }
+}
+
+/// Whether a statement can run behind a product in flight. A program that searches or loads is better begun early than
+/// hidden: its latency exceeds the product's, and ptxas keeps nothing uniform through its branches.
+fn is_straight(stmt: &Stmt) -> bool {
+    match stmt {
+        Stmt::Let { op, .. } => !matches!(op, Op::LoadGlobal { .. }),
+        Stmt::Do(_) => true,
+        Stmt::Loop(_) | Stmt::If(_) | Stmt::Stream(_) => false,
     }
 }
 

@@ -221,6 +221,11 @@ impl<'g> Loop<'_, 'g> {
             },
         );
         let (_, score) = self.op.factored_score();
+        let affine = if kind == TileKind::Full && self.reference != Reference::Running {
+            exprs.affine(b, score)?
+        } else {
+            None
+        };
         let y = exprs.one(b, score)?;
         let mut y = self.spread(b, y, tile_ty);
         if kind == TileKind::Edge {
@@ -249,11 +254,19 @@ impl<'g> Loop<'_, 'g> {
         let scale = b.float(self.factor as f32 * LOG2_E);
         let values = Operand::Shared(whole(&b.kernel, self.v_buf, slot));
         if self.reference == Reference::Zero || (self.reference == Reference::First && kind == TileKind::Full) {
-            let exponent = if self.reference == Reference::Zero {
-                b.mapf(MapOp::Mul, &[y, scale])
-            } else {
-                let shift = b.mapf(MapOp::Neg, &[m]);
-                b.mapf(MapOp::Fma, &[y, scale, shift])
+            let exponent = match (affine, self.reference) {
+                // `a s + bias - m` in one multiply-add, beside one that the bias takes.
+                (Some((a, bias)), _) => {
+                    let shift = b.mapf(MapOp::Neg, &[m]);
+                    let rest = exprs.scaled(b, bias, scale, shift);
+                    let a = b.float(a as f32 * self.factor as f32 * LOG2_E);
+                    b.mapf(MapOp::Fma, &[s, a, rest])
+                }
+                (None, Reference::Zero) => b.mapf(MapOp::Mul, &[y, scale]),
+                (None, Reference::Running | Reference::First) => {
+                    let shift = b.mapf(MapOp::Neg, &[m]);
+                    b.mapf(MapOp::Fma, &[y, scale, shift])
+                }
             };
             let p = b.mapf(MapOp::Exp2, &[exponent]);
             let sums = b.reduce(ReduceOp::Sum, p, 4);
