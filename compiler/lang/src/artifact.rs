@@ -5,7 +5,7 @@
 //! checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
 
 use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
-use crate::spec::Spec;
+use crate::spec::{Binding, ElemType, Spec};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io;
@@ -21,6 +21,15 @@ pub const MAX_LAUNCHES: usize = 16;
 
 /// Most workspace buffers of one variant.
 pub const MAX_WORKSPACE: usize = 16;
+
+/// Most tensor maps of one variant, all its launches together, so that a launcher can hold them on its stack.
+pub const MAX_TENSOR_MAPS: usize = 16;
+
+/// Most axes of a tensor that has a map: the copy engine's limit.
+pub const MAX_MAP_RANK: usize = 5;
+
+/// Most rows of a tensor map's box: the copy engine's limit.
+pub const MAX_MAP_ROWS: u32 = 256;
 
 /// A compiled module as it goes into an artifact.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -173,10 +182,10 @@ pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
             given: manifest.key,
         });
     }
-    spec_of(&manifest)?;
+    let spec = spec_of(&manifest)?;
     verify_modules(&manifest, payload.len() as u64)?;
     for instance in &manifest.instances {
-        verify_instance(&manifest, instance)?;
+        verify_instance(&manifest, &spec, instance)?;
     }
     Ok(manifest)
 }
@@ -373,7 +382,7 @@ fn verify_modules(manifest: &Manifest, payload: u64) -> Result<(), ArtifactError
 }
 
 /// Indices are in range and counts within what a launcher holds on its stack.
-fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), ArtifactError> {
+fn verify_instance(manifest: &Manifest, spec: &Spec, instance: &Instance) -> Result<(), ArtifactError> {
     for variant in &instance.variants {
         let name = &variant.name;
         if variant.launches.len() > MAX_LAUNCHES {
@@ -398,6 +407,16 @@ fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), Artif
             return Err(inconsistent(
                 format!("the number of parameters of `{name}`"),
                 params,
+                most,
+            ));
+        }
+        let args = variant.launches.iter().flat_map(|launch| &launch.args);
+        let maps = args.filter(|arg| matches!(arg, Arg::TensorMap { .. })).count();
+        if maps > MAX_TENSOR_MAPS {
+            let most = format!("at most {MAX_TENSOR_MAPS}");
+            return Err(inconsistent(
+                format!("the number of tensor maps of `{name}`"),
+                maps,
                 most,
             ));
         }
@@ -426,8 +445,62 @@ fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), Artif
                     let below = format!("below {}", variant.workspace.len());
                     return Err(inconsistent(format!("a workspace number of {of}"), index, below));
                 }
+                verify_map(spec, &instance.binding, arg, &of)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// A tensor map is one that the copy engine can have: of a tensor of the spec, with a box of whole swizzled panels.
+fn verify_map(spec: &Spec, binding: &Binding, arg: &Arg, of: &str) -> Result<(), ArtifactError> {
+    let Arg::TensorMap {
+        tensor,
+        row_axis,
+        rows,
+        cols,
+        panel_bytes,
+    } = arg
+    else {
+        return Ok(());
+    };
+    let wrong = |what: &str, given: &dyn ToString, expected: String| {
+        Err(inconsistent(
+            format!("{what} of the tensor map of `{tensor}` in {of}"),
+            given.to_string(),
+            expected,
+        ))
+    };
+    let inputs = spec
+        .inputs
+        .iter()
+        .map(|input| (&input.name, input.ty, input.axes.len()));
+    let outputs = spec.outputs.iter().map(|out| (&out.name, out.ty, out.axes.len()));
+    let Some((_, ty, rank)) = inputs.chain(outputs).find(|(name, ..)| *name == tensor) else {
+        return wrong("the name", tensor, "a tensor of the spec".to_owned());
+    };
+    if !(2..=MAX_MAP_RANK).contains(&rank) {
+        return wrong("the number of axes", &rank, format!("2 to {MAX_MAP_RANK}"));
+    }
+    if *row_axis >= rank - 1 {
+        return wrong("the row axis", row_axis, format!("below {}", rank - 1));
+    }
+    if !(1..=MAX_MAP_ROWS).contains(rows) {
+        return wrong("the number of rows", rows, format!("1 to {MAX_MAP_ROWS}"));
+    }
+    if !matches!(panel_bytes, 32 | 64 | 128) {
+        return wrong("the panel's width", panel_bytes, "32, 64 or 128".to_owned());
+    }
+    let dtype = match ty {
+        ElemType::Fixed(dtype) => Some(dtype),
+        ElemType::Set(set) => binding.types.get(set.index()).copied(),
+    };
+    let Some(dtype) = dtype else {
+        return wrong("the element type", &"none", "one of the binding".to_owned());
+    };
+    if cols.checked_mul(dtype.bytes()) != Some(*panel_bytes) {
+        let expected = format!("{}, the {dtype} of a panel", panel_bytes / dtype.bytes());
+        return wrong("the number of columns", cols, expected);
     }
     Ok(())
 }

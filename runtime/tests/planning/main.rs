@@ -1,5 +1,6 @@
 //! Checks, selection and parameters of launches, on many devices and no GPU: planning is a pure function.
 
+mod maps;
 mod portfolio;
 
 use drawloom::planning::{MAX_SIZE, Setting, Sizes, WorkspaceView, plan_launch, workspace_for};
