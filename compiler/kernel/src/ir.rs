@@ -207,6 +207,22 @@ pub enum Access {
     Out,
 }
 
+/// How the rows of a slot lie in shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BufferLayout {
+    /// One behind the other.
+    Rows,
+    /// One behind the other, the 16-byte chunks of each permuted against bank conflicts; see [`swizzle`].
+    Swizzled,
+    /// Cut into panels, which lie one behind the other: a panel is as many columns as the widest of 128, 64 and 32 bytes
+    /// that divides a row, of all rows of the slot. The chunks of a row are permuted inside its panel. These are the
+    /// 128-, 64- and 32-byte swizzles of bulk tensor copies and of asynchronous products.
+    Panels,
+}
+
+/// Widths of a panel, in bytes.
+pub const PANEL_BYTES: [u32; 3] = [128, 64, 32];
+
 /// A shared-memory buffer: `slots` copies of a `rows x cols` matrix.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Buffer {
@@ -220,8 +236,8 @@ pub struct Buffer {
     pub rows: u32,
     /// Columns of one copy.
     pub cols: u32,
-    /// Whether the 16-byte chunks of a row are permuted against bank conflicts; see [`swizzle`].
-    pub swizzled: bool,
+    /// How its rows lie in memory.
+    pub layout: BufferLayout,
     /// For buffers whose lifetimes do not overlap: share the storage of this (earlier) buffer.
     pub alias: Option<BufId>,
 }
@@ -235,10 +251,42 @@ impl Buffer {
     pub fn bytes(&self) -> u32 {
         self.slots * self.slot_bytes()
     }
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> u32 {
+        self.cols * self.dtype.bytes()
+    }
+    /// The width in bytes of the panels that asynchronous engines find in this buffer: a swizzled row as wide as a panel
+    /// is one. `None`: there are none.
+    pub fn panel_bytes(&self) -> Option<u32> {
+        // Wide: the verifier asks it of buffers of any size.
+        let row = u64::from(self.cols) * u64::from(self.dtype.bytes());
+        PANEL_BYTES.into_iter().find(|p| match self.layout {
+            BufferLayout::Rows => false,
+            BufferLayout::Swizzled => row == u64::from(*p),
+            BufferLayout::Panels => row > 0 && row.is_multiple_of(u64::from(*p)),
+        })
+    }
+    /// Bytes of a row that lie together: a panel's, or all.
+    pub fn pitch(&self) -> u32 {
+        match self.layout {
+            BufferLayout::Rows | BufferLayout::Swizzled => self.row_bytes(),
+            BufferLayout::Panels => self.panel_bytes().unwrap_or(self.row_bytes()),
+        }
+    }
+    /// Where byte `byte` of row `row` lies in its slot.
+    pub fn place(&self, row: u32, byte: u32) -> u32 {
+        let pitch = self.pitch();
+        let (panel, within) = (byte / pitch, byte % pitch);
+        let within = match self.layout {
+            BufferLayout::Rows => within,
+            BufferLayout::Swizzled | BufferLayout::Panels => swizzle(row, within / 16, pitch / 16) * 16 + within % 16,
+        };
+        (panel * self.rows + row) * pitch + within
+    }
 }
 
 /// The position, in 16-byte chunks within its row, of logical chunk `chunk` of row `row` in a swizzled buffer whose rows
-/// hold `chunks` chunks.
+/// (or panels) hold `chunks` chunks.
 ///
 /// Eight consecutive rows of one logical chunk fall into eight different 16-byte bank groups, whatever the width: with
 /// `chunks = odd * 2^z` the rows repeat their bank group every `2^(3-z)` rows, so the low `z` bits of the chunk are
@@ -246,6 +294,22 @@ impl Buffer {
 pub fn swizzle(row: u32, chunk: u32, chunks: u32) -> u32 {
     let z = chunks.trailing_zeros().min(3);
     chunk ^ ((row >> (3 - z)) & ((1 << z) - 1))
+}
+
+/// What a bulk tensor copy or store knows of its tensor beforehand: the descriptor that a launch makes from a tensor and
+/// passes to the kernel. Its box is `rows` x `cols`, of the axis `row_axis` and the last one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TensorMap {
+    /// Tensor parameter.
+    pub tensor: ParamId,
+    /// The axis along which the rows of a tile lie.
+    pub row_axis: usize,
+    /// Rows of a box: of the window.
+    pub rows: u32,
+    /// Columns of a box: of a panel.
+    pub cols: u32,
+    /// Bytes of a row of a panel, which name the swizzle.
+    pub panel_bytes: u32,
 }
 
 /// An array of `slots` mbarriers with a fixed arrival count per phase.
@@ -318,6 +382,38 @@ impl Kernel {
             .max()
             .unwrap_or(0);
         last.next_multiple_of(8) + 8 * self.mbarriers.iter().map(|m| m.slots).sum::<u32>()
+    }
+    /// The tensor map of a bulk tensor copy or store between a tile and a window. `None` if there can be none; the
+    /// verifier refuses those.
+    pub fn tensor_map(&self, tile: &GlobalTile, window: &SharedView) -> Option<TensorMap> {
+        let buffer = self.buffers.get(window.buf.index())?;
+        let panel_bytes = buffer.panel_bytes()?;
+        Some(TensorMap {
+            tensor: tile.tensor,
+            row_axis: tile.at.iter().position(|i| *i == RowIndex::Row)?,
+            rows: tile.rows,
+            cols: panel_bytes / buffer.dtype.bytes().max(1),
+            panel_bytes,
+        })
+    }
+    /// The tensor maps that the kernel takes behind its parameters, each once, in the order of their first use.
+    pub fn tensor_maps(&self) -> Vec<TensorMap> {
+        let mut maps = Vec::new();
+        for stmt in crate::text::statements(self) {
+            let map = match stmt {
+                Stmt::Do(Effect::Copy {
+                    kind: CopyKind::Tma { .. },
+                    src,
+                    dst,
+                }) => self.tensor_map(src, dst),
+                Stmt::Do(Effect::TmaStore { src, dst }) => self.tensor_map(dst, src),
+                Stmt::Do(_) | Stmt::Let { .. } | Stmt::Loop(_) | Stmt::If(_) | Stmt::Stream(_) => None,
+            };
+            if let Some(map) = map.filter(|m| !maps.contains(m)) {
+                maps.push(map);
+            }
+        }
+        maps
     }
     /// Byte offset of each buffer in shared memory.
     pub fn buffer_offsets(&self) -> Vec<u32> {
@@ -586,8 +682,9 @@ pub enum Op {
         b: Operand,
     },
     /// The same by `wgmma`, issued by the four warps of a warpgroup together; the result is in flight. Operands in
-    /// shared memory are read by the asynchronous proxy. The four warps name the same window as right operand; of a left
-    /// operand in shared memory each names its own rows, warp `w` of the group those that begin `w * rows` further on.
+    /// shared memory are read by the asynchronous proxy, and lie in panels. The four warps name the same window as right
+    /// operand; a left operand in shared memory is not transposed, and each names its own 16 rows of it, warp `w` of the
+    /// group those that begin `16 * w` further on.
     MmaAsync {
         /// Accumulator (may itself be in flight), or `None` for zero.
         acc: Option<Val>,
@@ -634,7 +731,9 @@ pub enum CopyKind {
         /// Bytes per access.
         bytes: u32,
     },
-    /// One bulk tensor copy, issued by the executing warp; completes `rows * cols * dtype` bytes on `barrier`.
+    /// One bulk tensor copy, issued by the executing warp; completes `rows * cols * dtype` bytes on `barrier`. The engine
+    /// knows the tensor's extents and nothing else: the tile's row limit is the extent of the axis of its rows, and its
+    /// other indices are fixed. The window is whole panels.
     Tma {
         /// Barrier array.
         barrier: MbarId,
@@ -780,7 +879,8 @@ pub enum Effect {
         /// Bytes per access, 2, 4, 8 or 16.
         bytes: u32,
     },
-    /// One bulk tensor store issued by the executing warp (asynchronous proxy), closing its own group.
+    /// One bulk tensor store issued by the executing warp (asynchronous proxy), closing its own group. Row limit, indices
+    /// and window are as in a bulk copy.
     TmaStore {
         /// Source window.
         src: SharedView,

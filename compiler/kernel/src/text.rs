@@ -10,7 +10,7 @@
 //! kernel NAME target sm_90a min_ctas 1 {
 //!   param p0 q : in bf16[p2, 64]                 tensor: access, dtype, extents (a parameter or a number)
 //!   param p2 n : i32                             scalar
-//!   shared s0 keys : bf16[2][64x64] swizzled     slots, rows x cols; then `swizzled`, `alias s1`
+//!   shared s0 keys : bf16[2][64x64] swizzled     slots, rows x cols; then `swizzled` or `panels`, `alias s1`
 //!   mbarrier m0 full : slots 2 arrivals 1
 //!   role main warps 4 registers 240 {            `registers` may be absent
 //!     v0 = cta : i32

@@ -9,8 +9,8 @@
 //! - Names are identifiers, unique among their kind; the target is known.
 //! - Scalar parameters are `i32`, `i64` or `f32`; tensors have at least one axis and a memory dtype; the parameter that
 //!   gives an extent is an `i32` scalar.
-//! - Buffers are not empty and have a memory dtype; a swizzled row is whole 16-byte chunks; an alias refers to an earlier
-//!   buffer and is not larger than the storage it shares.
+//! - Buffers are not empty and have a memory dtype; a swizzled row is whole 16-byte chunks, one in panels whole panels, and
+//!   rows in panels are a multiple of 8; an alias refers to an earlier buffer and is not larger than the storage it shares.
 //! - Shared memory, warps, registers and mbarriers are within the [`Target`]; registers are a multiple of 8 in 24..=256,
 //!   and a role that has a register budget or issues asynchronous products is made of whole warpgroups.
 //!
@@ -27,11 +27,14 @@
 //!   same way as the result; dtypes are those of the operation.
 //! - Products: 16-bit operands of one dtype, f32 accumulators, inner dimension a multiple of 16; only the left operand
 //!   may be in registers; asynchronous ones take the right operand from shared memory and are at most as wide as the
-//!   target allows.
+//!   target allows. What they read of shared memory lies in panels: from a multiple of 8 rows, and of 16 columns where
+//!   those are the inner dimension, of whole panels where they are not; a left operand there is 16 rows, not transposed.
 //! - Windows of shared memory lie within the buffer where slot and row are constants; columns always.
 //! - Addresses have an integer per axis; only `in` tensors are read, only `out` tensors are written; dtypes agree; the
 //!   columns of a tile lie within a constant extent.
 //! - The bytes of one access divide the tile's rows and are a width that the mechanism has.
+//! - Bulk copies and stores: of a tensor of 2 to 5 axes, rows along one axis and fixed on the others, at most 256; the
+//!   window is whole panels, from a multiple of 8 rows; a limit that is a constant or a parameter is the axis's extent.
 //! - Barriers exist (0..16), mbarriers too; each is used by at least one and at most all warps of the CTA.
 //! - What the target lacks is not used.
 
@@ -154,6 +157,8 @@ struct Checker<'k> {
     scope: Vec<Val>,
     /// Integer constants.
     constants: Vec<Option<i64>>,
+    /// Values that are a parameter.
+    parameters: Vec<Option<ParamId>>,
     /// Whether the value is the result of an asynchronous product.
     in_flight: Vec<bool>,
     /// Whether the role is made of whole warpgroups.
@@ -173,6 +178,7 @@ impl<'k> Checker<'k> {
             visible: vec![false; n],
             scope: Vec::new(),
             constants: vec![None; n],
+            parameters: vec![None; n],
             in_flight: vec![false; n],
             warpgroups: false,
         }
@@ -264,6 +270,14 @@ impl<'k> Checker<'k> {
         self.require(ty.is_scalar() && dtypes.contains(&ty.dtype), || {
             format!("{what} must be a scalar of type {names}, but {v} is {}", describe(ty))
         });
+    }
+
+    /// Whether the first row of a window is a multiple of `of`, as far as it is known.
+    fn rows_from_multiple(&self, window: &SharedView, of: i64) -> bool {
+        let row = window
+            .row
+            .and_then(|v| self.constants.get(v.index()).copied().flatten());
+        row.is_none_or(|r| r % of == 0)
     }
 
     fn check_frag(&mut self, v: Val, ty: Frag) {

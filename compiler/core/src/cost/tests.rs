@@ -103,7 +103,7 @@ pub(crate) fn causal(warps: u32) -> Kernel {
         slots: 2,
         rows: 32,
         cols: 64,
-        swizzled: true,
+        layout: BufferLayout::Swizzled,
         alias: None,
     };
     let mut b = Build::new(params, vec![k]);

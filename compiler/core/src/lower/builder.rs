@@ -1,8 +1,8 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
 use drawloom_kernel::ir::{
-    Access, Block, BufId, Buffer, Dtype, Effect, Extent, Frag, Kernel, Layout, MapOp, Op, Param, ParamId, ParamKind,
-    ReduceOp, Role, SharedView, Stmt, Val,
+    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, Kernel, Layout, MapOp, Op, Param, ParamId,
+    ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
 use std::collections::HashMap;
 
@@ -96,7 +96,7 @@ impl Builder {
             slots,
             rows,
             cols,
-            swizzled: true,
+            layout: BufferLayout::Swizzled,
             alias,
         });
         BufId(self.kernel.buffers.len() as u32 - 1)

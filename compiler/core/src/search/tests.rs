@@ -24,7 +24,7 @@ fn kernel(s: &Schedule) -> Kernel {
         slots,
         rows,
         cols: D,
-        swizzled: true,
+        layout: BufferLayout::Swizzled,
         alias: None,
     };
     let buffers = vec![

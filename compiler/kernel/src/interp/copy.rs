@@ -151,8 +151,26 @@ fn aligned(g: &Global, position: usize, bytes: u32) -> Outcome<()> {
     Ok(())
 }
 
-/// Checks what the bulk copy engine asks of a tensor.
-fn bulk_aligned(g: &Global) -> Outcome<()> {
+/// Checks what the bulk copy engine asks of a tensor, a tile and a window.
+fn bulk(g: &Global, tile: &GlobalTile, rows: &Rows, window: Window) -> Outcome<()> {
+    if !window.row.is_multiple_of(8) {
+        let message = format!(
+            "a bulk copy from row {} of {}, which is no multiple of 8",
+            window.row, window.buf
+        );
+        return trouble(FaultKind::Alignment, message);
+    }
+    if let Some(axis) = tile.at.iter().position(|i| *i == RowIndex::Row)
+        && rows.limit != g.extent(axis)
+    {
+        let message = format!(
+            "the row limit of a bulk copy is {}, but axis {axis} of {} has {}",
+            rows.limit,
+            tile.tensor,
+            g.extent(axis)
+        );
+        return trouble(FaultKind::Bounds, message);
+    }
     aligned(g, g.position(0), 16)?;
     for stride in g.outer_strides() {
         let bytes = stride * i64::from(g.element_bytes());
@@ -186,7 +204,8 @@ impl Cta<'_> {
                 return self.tma_load(launch, w, barrier, slot, src, window, stmt);
             }
             CopyKind::Tma { .. } => {
-                bulk_aligned(launch.tensor(src.tensor))?;
+                let rows = Rows::new(&self.warps[w], src)?;
+                bulk(launch.tensor(src.tensor), src, &rows, window)?;
                 16
             }
         };
@@ -299,7 +318,7 @@ impl Cta<'_> {
         let mbarrier = self.mbar_slot(w, barrier, slot)?;
         let rows = Rows::new(&self.warps[w], src)?;
         let g = launch.tensor(src.tensor);
-        bulk_aligned(g)?;
+        bulk(g, src, &rows, window)?;
         let mut data = empty(self.shared.dtype(window.buf), window.rows * window.cols);
         let mut read = 0;
         for r in 0..window.rows {
@@ -392,7 +411,7 @@ impl Cta<'_> {
         let number = self.warps[w].stores.0 + 1;
         let data = self.read(window, self.components.bulk_store(w), Some(number), w, stmt)?;
         let g = launch.tensor(dst.tensor);
-        bulk_aligned(g)?;
+        bulk(g, dst, &rows, window)?;
         let mut written = 0;
         for r in 0..window.rows {
             let Some(at) = rows.position(g, r)? else { continue };

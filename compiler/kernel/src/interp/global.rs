@@ -149,6 +149,11 @@ impl Global<'_> {
         self.tensor.data.dtype().bytes()
     }
 
+    /// The size of an axis.
+    pub(super) fn extent(&self, axis: usize) -> i64 {
+        self.extents[axis]
+    }
+
     /// The stride of the last axis.
     pub(super) fn last_stride(&self) -> i64 {
         self.tensor.strides.last().copied().unwrap_or(1)

@@ -232,6 +232,10 @@ impl Cta<'_> {
                 Operand::Reg(_) => None,
                 Operand::Shared(view) | Operand::SharedT(view) => Some(self.window(w, view)?),
             };
+            if let Some(x) = window.filter(|x| !x.row.is_multiple_of(8)) {
+                let message = format!("a product from row {} of {}, which is no multiple of 8", x.row, x.buf);
+                return trouble(FaultKind::Alignment, message);
+            }
             self.warps[w]
                 .products
                 .note(stmt, window.map(|x| (x, x.row as i64 - own)));

@@ -254,16 +254,11 @@ impl Shared {
             decl: b, root, granule, ..
         } = &self.buffers[w.buf.index()];
         let element = b.dtype.bytes() as usize;
-        let (row_bytes, chunks) = (b.cols as usize * element, b.cols * b.dtype.bytes() / 16);
         let pieces = &mut self.pieces[*root];
         for row in w.row..w.row + w.rows {
-            let base = w.slot * b.slot_bytes() as usize + row * row_bytes;
+            let base = w.slot * b.slot_bytes() as usize;
             for byte in (w.col * element..(w.col + w.cols) * element).step_by(*granule) {
-                let within = if b.swizzled {
-                    swizzle(row as u32, (byte / 16) as u32, chunks) as usize * 16 + byte % 16
-                } else {
-                    byte
-                };
+                let within = b.place(row as u32, byte as u32) as usize;
                 f(&mut pieces[(base + within) / granule], self.components)?;
             }
         }

@@ -381,7 +381,13 @@ impl Parser {
         self.punct("[")?;
         let (rows, cols) = self.dims()?;
         self.punct("]")?;
-        let swizzled = self.eat_word("swizzled");
+        let layout = if self.eat_word("swizzled") {
+            BufferLayout::Swizzled
+        } else if self.eat_word("panels") {
+            BufferLayout::Panels
+        } else {
+            BufferLayout::Rows
+        };
         let alias = if self.eat_word("alias") {
             Some(self.buf_id()?)
         } else {
@@ -393,7 +399,7 @@ impl Parser {
             slots,
             rows,
             cols,
-            swizzled,
+            layout,
             alias,
         })
     }

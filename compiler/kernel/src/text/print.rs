@@ -36,14 +36,18 @@ pub fn print(kernel: &Kernel) -> String {
         line(o, 1, format!("param p{i} {} : {kind}", name(&p.name)));
     }
     for (i, b) in kernel.buffers.iter().enumerate() {
-        let swizzled = if b.swizzled { " swizzled" } else { "" };
+        let layout = match b.layout {
+            BufferLayout::Rows => "",
+            BufferLayout::Swizzled => " swizzled",
+            BufferLayout::Panels => " panels",
+        };
         let alias = b.alias.map(|a| format!(" alias {a}")).unwrap_or_default();
         let (n, ty) = (name(&b.name), b.dtype.name());
         line(
             o,
             1,
             format!(
-                "shared s{i} {n} : {ty}[{}][{}x{}]{swizzled}{alias}",
+                "shared s{i} {n} : {ty}[{}][{}x{}]{layout}{alias}",
                 b.slots, b.rows, b.cols
             ),
         );

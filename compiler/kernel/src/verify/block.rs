@@ -204,6 +204,7 @@ fn effect(c: &mut Checker, effect: &Effect) {
         Effect::TmaStore { src, dst } => {
             c.require(t.tma, || format!("{} has no bulk tensor copies", t.name));
             tile_and_window(c, dst, src, Access::Out, 16);
+            bulk(c, dst, src);
         }
         Effect::TmaStoreWait { .. } => c.require(t.tma, || format!("{} has no bulk tensor copies", t.name)),
         Effect::SetRegisters { count } => {
@@ -262,10 +263,69 @@ fn copy(c: &mut Checker, kind: CopyKind, src: &GlobalTile, dst: &SharedView) {
             let t = c.target;
             c.require(t.tma, || format!("{} has no bulk tensor copies", t.name));
             mbarrier(c, barrier, slot);
+            bulk(c, src, dst);
             16
         }
     };
     tile_and_window(c, src, dst, Access::In, bytes);
+}
+
+/// What the bulk copy engine asks of a tile and a window.
+fn bulk(c: &mut Checker, tile: &GlobalTile, window: &SharedView) {
+    if let Some(panel) = ops::panels(c, window) {
+        c.require(window.col % panel == 0 && window.cols % panel == 0, || {
+            format!(
+                "columns {}+{} of {} are not whole panels of {panel}",
+                window.col, window.cols, window.buf
+            )
+        });
+    }
+    c.limit("rows of a bulk copy", "rows", u64::from(tile.rows), 256);
+    if !(1..=4).contains(&tile.at.len()) {
+        c.error(format!(
+            "a bulk copy of a tensor of {} axes; it can have 2 to 5",
+            tile.at.len() + 1
+        ));
+        return;
+    }
+    let mut along = Vec::new();
+    for (axis, index) in tile.at.iter().enumerate() {
+        match index {
+            RowIndex::Row => along.push(axis),
+            RowIndex::Fixed(_) => {}
+            RowIndex::RowDiv { .. } | RowIndex::RowRem { .. } => {
+                c.error("the rows of a bulk copy lie along one axis, unpacked");
+                return;
+            }
+        }
+    }
+    let [axis] = along[..] else {
+        c.error(format!(
+            "the rows of a bulk copy lie along one axis, not {}",
+            along.len()
+        ));
+        return;
+    };
+    let limit = tile.row_limit.index();
+    let (number, parameter) = (
+        c.constants.get(limit).copied().flatten(),
+        c.parameters.get(limit).copied().flatten(),
+    );
+    let kind = c.kernel.params.get(tile.tensor.index()).map(|p| &p.kind);
+    let Some(ParamKind::Tensor { axes, .. }) = kind else {
+        return;
+    };
+    let agrees = match axes.get(axis) {
+        Some(Extent::Const(n)) => number.is_none_or(|m| m == i64::from(*n)),
+        Some(Extent::Param(p)) => parameter.is_none_or(|q| q == *p),
+        None => true,
+    };
+    c.require(agrees, || {
+        format!(
+            "the row limit {} of a bulk copy is not the extent of axis {axis} of {}",
+            tile.row_limit, tile.tensor
+        )
+    });
 }
 
 /// A copy between a tile and a window, `bytes` per access.

@@ -81,9 +81,22 @@ fn buffers(c: &mut Checker) {
         });
         c.require(b.slots > 0 && b.rows > 0 && b.cols > 0, || format!("{id} is empty"));
         let row_bytes = u64::from(b.cols) * u64::from(b.dtype.bytes());
-        c.require(!b.swizzled || row_bytes % 16 == 0, || {
-            format!("{id} is swizzled, but its rows of {row_bytes} bytes are not whole 16-byte chunks")
-        });
+        match b.layout {
+            BufferLayout::Rows => {}
+            BufferLayout::Swizzled => c.require(row_bytes % 16 == 0, || {
+                format!("{id} is swizzled, but its rows of {row_bytes} bytes are not whole 16-byte chunks")
+            }),
+            BufferLayout::Panels => {
+                c.require(b.panel_bytes().is_some(), || {
+                    format!(
+                        "{id} lies in panels, but no panel of 128, 64 or 32 bytes divides its rows of {row_bytes} bytes"
+                    )
+                });
+                c.require(b.rows % 8 == 0, || {
+                    format!("{id} lies in panels, but its {} rows are no multiple of 8", b.rows)
+                });
+            }
+        }
         let own = bytes(b);
         match b.alias {
             None => {

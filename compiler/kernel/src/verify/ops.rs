@@ -33,6 +33,7 @@ pub(super) fn check(c: &mut Checker, dst: Val, op: &Op) {
                 c.require(ty == Frag::scalar(dtype), || {
                     format!("{p} is a {}, but {dst} is {}", dtype.name(), describe(ty))
                 });
+                c.parameters[dst.index()] = Some(*p);
             }
             Some(ParamKind::Tensor { .. }) | None => c.error(format!("{p} is not a scalar parameter")),
         },
@@ -92,6 +93,8 @@ pub(super) fn check(c: &mut Checker, dst: Val, op: &Op) {
                 });
             }
             product(c, dst, ty, a, b);
+            left_of_async(c, ty, a);
+            right_of_async(c, b);
             c.in_flight[dst.index()] = true;
         }
         Op::MmaWait { of, .. } => {
@@ -355,6 +358,67 @@ fn operand(c: &mut Checker, operand: &Operand) -> Option<View> {
             cols: v.rows,
         }),
     }
+}
+
+/// Checks a left operand of an asynchronous product.
+fn left_of_async(c: &mut Checker, ty: Frag, a: &Operand) {
+    match a {
+        Operand::Reg(_) => {}
+        Operand::SharedT(_) => c.error("the left operand of an asynchronous product is not transposed"),
+        Operand::Shared(w) => {
+            c.require(ty.rows == 16, || {
+                format!(
+                    "a left operand in shared memory has 16 rows of each warp, not {}",
+                    ty.rows
+                )
+            });
+            inner_columns(c, w);
+        }
+    }
+}
+
+/// Checks a right operand of an asynchronous product.
+fn right_of_async(c: &mut Checker, b: &Operand) {
+    match b {
+        Operand::Reg(_) => {}
+        Operand::SharedT(w) => inner_columns(c, w),
+        Operand::Shared(w) => {
+            if let Some(panel) = panels(c, w) {
+                c.require(w.col % panel == 0, || {
+                    format!("a window from column {} of {} begins inside a panel", w.col, w.buf)
+                });
+            }
+        }
+    }
+}
+
+/// Checks a window whose columns are the inner dimension of an asynchronous product.
+fn inner_columns(c: &mut Checker, w: &SharedView) {
+    panels(c, w);
+    c.require(w.col % 16 == 0, || {
+        format!(
+            "a window from column {} of {}, which is no multiple of 16",
+            w.col, w.buf
+        )
+    });
+}
+
+/// Checks that an asynchronous engine finds panels in a window's buffer, and that the window begins at a multiple of 8
+/// rows; gives the columns of a panel.
+pub(super) fn panels(c: &mut Checker, w: &SharedView) -> Option<u32> {
+    let b = c.kernel.buffers.get(w.buf.index())?;
+    let Some(panel) = b.panel_bytes().filter(|_| b.rows % 8 == 0) else {
+        c.error(format!(
+            "{} is used by an asynchronous engine, but does not lie in panels",
+            w.buf
+        ));
+        return None;
+    };
+    let begins = c.rows_from_multiple(w, 8);
+    c.require(begins, || {
+        format!("a window of {} begins at a row that is no multiple of 8", w.buf)
+    });
+    Some(panel / b.dtype.bytes().max(1))
 }
 
 fn product(c: &mut Checker, dst: Val, ty: Frag, a: &Operand, b: &Operand) {

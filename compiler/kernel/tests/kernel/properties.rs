@@ -379,7 +379,7 @@ fn kernel(numbers: Vec<u32>) -> Kernel {
         slots: t.below(4),
         rows: size(t),
         cols: size(t),
-        swizzled: t.flag(),
+        layout: t.of(&[BufferLayout::Rows, BufferLayout::Swizzled, BufferLayout::Panels]),
         alias: t.some(|t| BufId(t.below(3))),
     });
     let mbarriers = tape.list(2, |t| Mbarrier {
