@@ -42,6 +42,7 @@ mod map;
 mod module;
 mod operator;
 mod plan;
+mod raw;
 mod select;
 mod tensor;
 
@@ -59,6 +60,7 @@ pub use half;
 pub use launch::{Loaded, Workspace};
 pub use module::{context, driver_is_present};
 pub use operator::{Declared, MAX_AXES, MAX_TENSORS, Operator};
+pub use raw::RawTensor;
 pub use tensor::{DeviceMemory, DeviceMemoryMut, Input, MAX_RANK, Output, Place, Tensor, TensorMut, View};
 
 /// The pure part of a launch, for tests and tools: nothing here touches a GPU.

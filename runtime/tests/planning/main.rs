@@ -45,6 +45,24 @@ fn each_device_gets_what_it_can_run() {
 }
 
 #[test]
+fn a_variant_can_be_forced() {
+    let long = case(4, 32, 8, 4096, 4096, 128);
+    for (number, name) in ["large", "small", "unaligned", "split", "hopper"]
+        .into_iter()
+        .enumerate()
+    {
+        let forced = artifact().retain(|_, variant| variant == number);
+        with(&forced, &h200(), &long, AMPLE, |plan| {
+            let plan = plan.unwrap().unwrap();
+            assert_eq!((plan.choice.variant.name.as_str(), plan.choice.index), (name, 0));
+        });
+    }
+    let other = artifact().retain(|instance, _| instance != 1);
+    let error = with(&other, &h200(), &long, AMPLE, |plan| plan.err().unwrap());
+    assert_eq!(error.to_string(), "no variant of `gqa` can run here: it has none");
+}
+
+#[test]
 fn architecture_specific_code_runs_on_its_architecture_alone() {
     let at = |capability| device("", capability, 1, 0);
     assert!(at((9, 0)).runs("sm_90a", "ptx") && at((9, 0)).runs("sm_90a", "cubin"));
