@@ -26,12 +26,14 @@ pub struct Target {
     pub mma_async: bool,
     /// Widest asynchronous product, in columns.
     pub mma_async_cols: u32,
+    /// Stores of 8 x 8 matrices (`stmatrix`).
+    pub store_matrix: bool,
     /// Register budgets per role (`setmaxnreg`).
     pub set_registers: bool,
 }
 
 /// All targets. Source: CUDA C++ Programming Guide 13, table "Technical specifications per compute capability"; PTX ISA
-/// 9.0, sections on `cp.async.bulk.tensor`, `wgmma.mma_async`, `setmaxnreg` and `bar`.
+/// 9.0, sections on `cp.async.bulk.tensor`, `wgmma.mma_async`, `stmatrix`, `setmaxnreg` and `bar`.
 pub const TARGETS: [Target; 2] = [
     Target {
         name: "sm_80",
@@ -44,6 +46,7 @@ pub const TARGETS: [Target; 2] = [
         tma: false,
         mma_async: false,
         mma_async_cols: 0,
+        store_matrix: false,
         set_registers: false,
     },
     Target {
@@ -57,6 +60,7 @@ pub const TARGETS: [Target; 2] = [
         tma: true,
         mma_async: true,
         mma_async_cols: 256,
+        store_matrix: true,
         set_registers: true,
     },
 ];

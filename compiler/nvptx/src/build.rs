@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of tile programs. Every function appends at the builder's position; LLVM folds constants.
 
+use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::{Builder, BuilderError};
 use inkwell::context::Context;
@@ -26,6 +27,10 @@ pub(crate) type Any<'c> = BasicValueEnum<'c>;
 pub(crate) const GLOBAL: u16 = 1;
 /// Address space of shared memory.
 pub(crate) const SHARED: u16 = 3;
+/// Address space of the shared memory of a cluster, which that of its CTAs is part of.
+pub(crate) const SHARED_OF_CLUSTER: u16 = 7;
+/// Address space of kernel arguments.
+pub(crate) const TENSOR_MAP: u16 = 101;
 
 /// Builds instructions of one function.
 pub(crate) struct Build<'c> {
@@ -281,6 +286,10 @@ impl<'c> Build<'c> {
     pub fn shared_ptr(&self, address: Int<'c>) -> Ptr<'c> {
         ok(self.builder.build_int_to_ptr(address, self.ptr(SHARED), ""))
     }
+    /// The same address in another address space.
+    pub fn cast_space(&self, p: Ptr<'c>, space: u16) -> Ptr<'c> {
+        ok(self.builder.build_address_space_cast(p, self.ptr(space), ""))
+    }
     /// The number of an address, 64 bits.
     pub fn address(&self, p: Ptr<'c>) -> Int<'c> {
         ok(self.builder.build_ptr_to_int(p, self.i64(), ""))
@@ -332,7 +341,8 @@ impl<'c> Build<'c> {
         let args: Vec<BasicMetadataValueEnum<'c>> = args.iter().map(|a| (*a).into()).collect();
         ok(self.builder.build_call(f, &args, ""))
     }
-    /// Calls inline assembly; `None` if it has no result.
+    /// Calls inline assembly; `None` if it has no result. What has effects is done by all lanes of a warp that come here
+    /// together, and is neither moved nor doubled.
     pub fn call_asm(
         &self,
         text: &str,
@@ -350,8 +360,11 @@ impl<'c> Build<'c> {
             .ctx
             .create_inline_asm(ty, text.into(), constraints.into(), effects, false, None, false);
         let args: Vec<BasicMetadataValueEnum<'c>> = args.iter().map(|a| (*a).into()).collect();
-        ok(self.builder.build_indirect_call(ty, asm, &args, ""))
-            .try_as_basic_value()
-            .basic()
+        let site = ok(self.builder.build_indirect_call(ty, asm, &args, ""));
+        if effects {
+            let kind = Attribute::get_named_enum_kind_id("convergent");
+            site.add_attribute(AttributeLoc::Function, self.ctx.create_enum_attribute(kind, 0));
+        }
+        site.try_as_basic_value().basic()
     }
 }

@@ -1,8 +1,14 @@
 //! Blocks, loops, branches, and the dispatch of statements.
 
-use drawloom_kernel::ir::{Block, Effect, If, Loop, Op, Stmt, Val};
+use std::collections::HashSet;
+
+use drawloom_kernel::ir::{
+    Block, CopyKind, Dtype, Effect, If, Loop, Op, Phi, Stmt, Val, visit_effect_mut, visit_op_mut,
+};
+use drawloom_kernel::text::nested_blocks;
 use inkwell::IntPredicate;
 
+use crate::asm;
 use crate::build::{Any, Int};
 use crate::emitter::Emitter;
 use crate::error::{Result, malformed};
@@ -32,19 +38,45 @@ impl<'c> Emitter<'c, '_> {
         self.b.jump(after);
         self.b.at_end(after);
     }
-    /// Emits the statements of a block.
-    pub fn statements(&mut self, block: &Block) -> Result<()> {
-        for s in &block.0 {
+    /// Emits the statements of a block; `results` are those of its values that are used behind it.
+    pub fn statements(&mut self, block: &Block, results: &[Val]) -> Result<()> {
+        let outside = std::mem::take(&mut self.fresh);
+        for (n, s) in block.0.iter().enumerate() {
             match s {
                 Stmt::Let { dst, op } => {
                     self.operation(*dst, op)?;
                     self.learn(*dst, op);
+                    let ty = self.ty(*dst)?;
+                    if ty.dtype == Dtype::F32 && ty.rows > 1 && !matches!(op, Op::ConstF(_) | Op::MmaAsync { .. }) {
+                        self.fresh.push(*dst);
+                    }
                 }
-                Stmt::Do(e) => self.effect(e)?,
+                Stmt::Do(e) => {
+                    if let Effect::MbarWait { .. } = e {
+                        self.pin(&block.0[n + 1..], results)?;
+                    }
+                    self.effect(e)?;
+                }
                 Stmt::Loop(l) => self.repeat(l)?,
                 Stmt::If(i) => self.choose(i)?,
                 Stmt::Stream(_) => return malformed("a stream that no pipeliner has expanded"),
             }
+        }
+        self.fresh = outside;
+        Ok(())
+    }
+    /// Before a wait in a loop with products in flight: keeps what was computed beside them, and is used in `rest` or
+    /// behind it, from being moved behind the wait for them.
+    fn pin(&mut self, rest: &[Stmt], results: &[Val]) -> Result<()> {
+        let fresh = std::mem::take(&mut self.fresh);
+        if self.flying.is_empty() || !self.loops() {
+            return Ok(());
+        }
+        let mut used: HashSet<Val> = results.iter().copied().collect();
+        uses(rest, &mut used);
+        for v in fresh.into_iter().filter(|v| used.contains(v)) {
+            let pinned = asm::pin(&self.b, &self.registers(v)?);
+            self.define(v, pinned)?;
         }
         Ok(())
     }
@@ -62,8 +94,8 @@ impl<'c> Emitter<'c, '_> {
             Op::Map(op, operands) => self.elementwise(dst, *op, operands),
             Op::Reduce(op, of) => self.reduce(dst, *op, *of),
             Op::Mma { acc, a, b } => self.mma(dst, *acc, a, b),
-            Op::MmaAsync { .. } => self.unsupported("an asynchronous matrix product"),
-            Op::MmaWait { .. } => self.unsupported("a wait for an asynchronous matrix product"),
+            Op::MmaAsync { acc, a, b } => self.mma_async(dst, *acc, a, b),
+            Op::MmaWait { of, pending } => self.mma_wait(dst, *of, *pending),
             Op::LoadGlobal {
                 tensor,
                 at,
@@ -99,8 +131,10 @@ impl<'c> Emitter<'c, '_> {
             Effect::MbarExpect { barrier, slot, bytes } => self.mbarrier_expect(*barrier, *slot, *bytes),
             Effect::MbarWait { barrier, slot, parity } => self.mbarrier_wait(*barrier, *slot, *parity),
             Effect::FenceProxyAsync => self.fence_proxy(),
-            Effect::MmaFence | Effect::MmaCommit => self.unsupported("an asynchronous matrix product"),
-            Effect::TmaStore { .. } | Effect::TmaStoreWait { .. } => self.unsupported("a bulk tensor store"),
+            Effect::MmaFence => self.mma_fence(),
+            Effect::MmaCommit => self.mma_commit(),
+            Effect::TmaStore { src, dst } => self.tma_store(src, dst),
+            Effect::TmaStoreWait { pending } => self.tma_store_wait(*pending),
             Effect::SetRegisters { count } => self.set_registers(*count),
         }
     }
@@ -129,8 +163,10 @@ impl<'c> Emitter<'c, '_> {
             phis.push(args);
         }
         self.define(l.var, vec![var.as_basic_value()])?;
-        self.learn_variable(l.var, l.lo);
-        self.statements(&l.body)?;
+        self.learn_loop(l);
+        self.apart |= separates(&l.body);
+        let nexts: Vec<Val> = l.carried.iter().map(|c| c.next).collect();
+        self.statements(&l.body, &nexts)?;
         let n = self.b.add(var.as_basic_value().into_int_value(), self.b.c32(1));
         let latch = self.b.here();
         let mut nexts = Vec::new();
@@ -150,12 +186,15 @@ impl<'c> Emitter<'c, '_> {
         self.b.at_end(prelude);
         self.b.jump(body);
         self.b.at_end(after);
-        for ((c, init), next) in l.carried.iter().zip(&inits).zip(&nexts) {
-            let merged = self.merge(&[(init, skipped), (next, latch)]);
-            self.define(c.result, merged)?;
+        let mut results = Vec::new();
+        for (init, next) in inits.iter().zip(&nexts) {
+            results.push(self.merge(&[(init, skipped), (next, latch)]));
         }
         if outermost {
             self.leave_loop();
+        }
+        for (c, merged) in l.carried.iter().zip(results) {
+            self.define(c.result, merged)?;
         }
         Ok(())
     }
@@ -176,12 +215,21 @@ impl<'c> Emitter<'c, '_> {
         let (then, otherwise, after) = (self.b.block("then"), self.b.block("else"), self.b.block("after"));
         self.b.branch(cond, then, otherwise);
         let mut ends = Vec::new();
-        for (block, body) in [(then, &i.then), (otherwise, &i.otherwise)] {
+        let before = self.apart;
+        let mut apart = false;
+        for (block, body, value) in [
+            (then, &i.then, (|p| p.then) as fn(&Phi) -> Val),
+            (otherwise, &i.otherwise, |p| p.otherwise),
+        ] {
             self.b.at_end(block);
-            self.statements(body)?;
+            self.apart = before;
+            let results: Vec<Val> = i.results.iter().map(value).collect();
+            self.statements(body, &results)?;
+            apart |= self.apart;
             ends.push(self.b.here());
             self.b.jump(after);
         }
+        self.apart = apart;
         self.b.at_end(after);
         for p in &i.results {
             let (a, b) = (self.registers(p.then)?, self.registers(p.otherwise)?);
@@ -192,5 +240,50 @@ impl<'c> Emitter<'c, '_> {
             self.define(p.result, merged)?;
         }
         Ok(())
+    }
+}
+
+/// Whether lanes access shared memory each by itself somewhere in a block.
+fn separates(block: &Block) -> bool {
+    block.0.iter().any(|s| match s {
+        Stmt::Let { op, .. } => matches!(op, Op::LoadShared(_) | Op::Mma { .. }),
+        Stmt::Do(e) => matches!(
+            e,
+            Effect::StoreShared { .. }
+                | Effect::StoreTile { .. }
+                | Effect::WaitGroup { .. }
+                | Effect::FenceProxyAsync
+                | Effect::Copy {
+                    kind: CopyKind::Sync { .. } | CopyKind::CpAsync { .. },
+                    ..
+                }
+        ),
+        Stmt::Loop(_) | Stmt::If(_) | Stmt::Stream(_) => nested_blocks(s).into_iter().any(separates),
+    })
+}
+
+/// Adds the values that statements use.
+fn uses(stmts: &[Stmt], used: &mut HashSet<Val>) {
+    for s in stmts {
+        match s {
+            Stmt::Let { op, .. } => visit_op_mut(&mut op.clone(), &mut |v| {
+                used.insert(*v);
+            }),
+            Stmt::Do(e) => visit_effect_mut(&mut e.clone(), &mut |v| {
+                used.insert(*v);
+            }),
+            Stmt::Loop(l) => {
+                used.extend(l.carried.iter().flat_map(|c| [c.init, c.next]));
+                used.extend([l.lo, l.hi]);
+            }
+            Stmt::If(i) => {
+                used.extend(i.results.iter().flat_map(|p| [p.then, p.otherwise]));
+                used.insert(i.cond);
+            }
+            Stmt::Stream(_) => {}
+        }
+        for block in nested_blocks(s) {
+            uses(&block.0, used);
+        }
     }
 }

@@ -144,19 +144,19 @@ impl<'c> Emitter<'c, '_> {
             let above = (turn > 0).then(|| places[(i - cut.period) as usize]);
             let (shared, global) = match (above, down) {
                 (Some(above), Some(bytes)) => {
-                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.row_bytes);
+                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.form.pitch);
                     (shared, self.b.offset(above.global, bytes))
                 }
                 (Some(above), None) => {
-                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.row_bytes);
+                    let shared = self.b.offset_by(above.start, turn * cut.rows * base.form.pitch);
                     (shared, self.row_address(tile, number, chunk, cut.bytes)?)
                 }
                 (None, _) => {
                     let place = |e: &Self, whole_row: Int<'c>| {
                         let b = &e.b;
                         let byte = b.add(b.mul(chunk, b.c32(i64::from(cut.bytes))), b.c32(i64::from(first_byte)));
-                        let byte = e.swizzled(byte, whole_row, base.bits);
-                        b.add(b.mul(row, b.c32(i64::from(base.row_bytes))), byte)
+                        let byte = e.in_row(base.form, byte, whole_row);
+                        b.add(b.mul(row, b.c32(i64::from(base.form.pitch))), byte)
                     };
                     let offset = match base.odd_row {
                         None => self.in_prelude(|e| place(e, row)),
@@ -246,7 +246,7 @@ impl<'c> Emitter<'c, '_> {
                 let cut = self.cut(src, dst, bytes)?;
                 self.copy_async(cut, src, dst)
             }
-            CopyKind::Tma { .. } => self.unsupported("a bulk tensor copy"),
+            CopyKind::Tma { barrier, slot } => self.tma_load(barrier, slot, src, dst),
         }
     }
     fn copy_async(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView) -> Result<()> {
@@ -272,6 +272,7 @@ impl<'c> Emitter<'c, '_> {
         }
     }
     fn copy_sync(&mut self, cut: Cut, src: &GlobalTile, dst: &SharedView) -> Result<()> {
+        self.apart = true;
         let (count, word) = self.words(cut.bytes);
         let zero: Any<'c> = word.into_int_type().const_zero().into();
         let accesses = self.accesses(cut, src, dst)?;
@@ -294,6 +295,7 @@ impl<'c> Emitter<'c, '_> {
         if self.tensor(dst.tensor)?.3 != Access::Out {
             return malformed(format!("{} is read, and cannot be stored to", dst.tensor));
         }
+        self.apart = true;
         let cut = self.cut(dst, src, bytes)?;
         let (count, word) = self.words(bytes);
         let ty = if count == 1 {

@@ -8,15 +8,16 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use drawloom_kernel::ir::{Access, Dtype, Frag, Kernel, MapOp, Op, ParamId, Val};
+use drawloom_kernel::ir::{Access, Block, Dtype, Frag, Kernel, Loop, MapOp, Op, ParamId, Stmt, TensorMap, Val};
 use drawloom_kernel::target::Target;
+use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
 use inkwell::types::BasicTypeEnum;
 
 use crate::asm;
 use crate::build::{Any, Build, Float, Int, Ptr};
 use crate::error::{EmitError, Result, malformed};
-use crate::shared::MatrixLanes;
+use crate::shared::{Form, MatrixLanes};
 use crate::slots::Slots;
 
 /// A kernel argument.
@@ -51,6 +52,8 @@ pub(crate) struct Team<'c> {
 pub(crate) enum LaneKey {
     /// `lane`.
     Lane,
+    /// Whether this is the first lane of the warp.
+    First,
     /// `lane / 4`.
     QuadRow,
     /// `2 * (lane % 4)`.
@@ -58,12 +61,7 @@ pub(crate) enum LaneKey {
     /// `vec * lane`.
     Run { vec: u32 },
     /// Byte offset of the place that this lane addresses in a matrix of shared memory: [`Emitter::matrix_lane`].
-    Matrix {
-        lanes: MatrixLanes,
-        row_bytes: u32,
-        bits: u32,
-        chunk: u32,
-    },
+    Matrix { lanes: MatrixLanes, form: Form, chunk: u32 },
     /// Row of the chunk that this thread copies: [`Emitter::copy_row`].
     CopyRow { per_row: u32, first: u32 },
     /// Chunk of that row.
@@ -77,15 +75,25 @@ pub(crate) struct Emitter<'c, 'k> {
     /// What the kernel's target has.
     pub target: &'static Target,
     pub args: Vec<Arg<'c>>,
+    /// The tensor maps that the kernel takes.
+    pub maps: Vec<(TensorMap, Ptr<'c>)>,
     /// Byte offset of each buffer.
     pub offsets: Vec<u32>,
     /// Address of dynamic shared memory, 32 bits.
     pub shared: Int<'c>,
     pub lane: Int<'c>,
     pub team: Team<'c>,
+    /// Whether the lanes may have accessed shared memory each by itself since the warp last met.
+    pub apart: bool,
+    /// Asynchronous products that were not waited for.
+    pub flying: Vec<Val>,
+    /// `f32` matrices and columns that the block being emitted has computed since it last waited for a product.
+    pub fresh: Vec<Val>,
     prelude: Option<BasicBlock<'c>>,
     lane_parts: HashMap<LaneKey, Int<'c>>,
     registers: Vec<Option<Rc<[Any<'c>]>>>,
+    /// Whether a value was defined inside the outermost loop.
+    in_loop: Vec<bool>,
     /// Number of low bits known to be zero, for `i32` scalars.
     low_zeros: Vec<u32>,
     /// Whether an `i32` scalar is known not to be negative.
@@ -100,7 +108,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
         b: Build<'c>,
         kernel: &'k Kernel,
         target: &'static Target,
-        args: Vec<Arg<'c>>,
+        (args, maps): (Vec<Arg<'c>>, Vec<(TensorMap, Ptr<'c>)>),
         shared: Int<'c>,
         lane: Int<'c>,
         team: Team<'c>,
@@ -110,13 +118,18 @@ impl<'c, 'k> Emitter<'c, 'k> {
             kernel,
             target,
             args,
+            maps,
             offsets: kernel.buffer_offsets(),
             shared,
             lane,
             team,
+            apart: true,
+            flying: Vec::new(),
+            fresh: Vec::new(),
             prelude: None,
             lane_parts: HashMap::new(),
             registers: vec![None; kernel.types.len()],
+            in_loop: vec![false; kernel.types.len()],
             low_zeros: vec![0; kernel.types.len()],
             non_negative: vec![false; kernel.types.len()],
             is_columns: vec![false; kernel.types.len()],
@@ -137,6 +150,14 @@ impl<'c, 'k> Emitter<'c, 'k> {
         let tid = asm::thread_number(&self.b);
         self.lane = self.b.and(tid, self.b.c32(31));
         self.team.thread = self.b.sub(tid, self.b.c32(i64::from(self.team.first_thread)));
+    }
+    /// Whether a loop is being emitted.
+    pub fn loops(&self) -> bool {
+        self.prelude.is_some()
+    }
+    /// Whether a value is the same in all iterations of the outermost loop.
+    pub fn constant_in_loop(&self, v: Val) -> bool {
+        self.in_loop.get(v.index()) == Some(&false)
     }
     /// Builds in the prelude of the outermost loop, or here if there is none.
     pub fn in_prelude<T>(&mut self, build: impl FnOnce(&mut Self) -> T) -> T {
@@ -159,12 +180,8 @@ impl<'c, 'k> Emitter<'c, 'k> {
             LaneKey::QuadRow => e.b.lshr(e.lane, 2),
             LaneKey::QuadCol => e.b.shl(e.b.and(e.lane, e.b.c32(3)), 1),
             LaneKey::Run { vec } => e.b.mul(e.lane, e.b.c32(i64::from(vec))),
-            LaneKey::Matrix {
-                lanes,
-                row_bytes,
-                bits,
-                chunk,
-            } => e.matrix_lane(lanes, row_bytes, bits, chunk),
+            LaneKey::Matrix { lanes, form, chunk } => e.matrix_lane(lanes, form, chunk),
+            LaneKey::First => e.b.icmp(IntPredicate::EQ, e.lane, e.b.c32(0)),
             LaneKey::CopyRow { per_row, first } => e.copy_row(per_row, first),
             LaneKey::CopyChunk { per_row, first } => e.copy_chunk(per_row, first),
         });
@@ -214,6 +231,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             ));
         }
         self.registers[v.index()] = Some(registers.into());
+        self.in_loop[v.index()] = self.loops();
         Ok(())
     }
     /// The registers of one scalar each, unpacked, row by row.
@@ -326,9 +344,43 @@ impl<'c, 'k> Emitter<'c, 'k> {
     pub fn non_negative(&self, v: Val) -> bool {
         self.non_negative.get(v.index()).copied().unwrap_or(false)
     }
-    /// Notes that the variable of a loop is not below its first value.
-    pub fn learn_variable(&mut self, var: Val, lo: Val) {
-        self.non_negative[var.index()] = self.non_negative(lo);
+    /// Notes what is known of the variable and the carried values of a loop: not to be negative, if they do not begin so
+    /// and an iteration keeps it.
+    pub fn learn_loop(&mut self, l: &Loop) {
+        self.set_non_negative(l.var, self.non_negative(l.lo));
+        for c in &l.carried {
+            self.set_non_negative(c.arg, self.non_negative(c.init));
+        }
+        let mut changed = true;
+        while changed {
+            self.learn_block(&l.body);
+            changed = false;
+            for c in &l.carried {
+                if self.non_negative(c.arg) && !self.non_negative(c.next) {
+                    self.set_non_negative(c.arg, false);
+                    changed = true;
+                }
+            }
+        }
+        for c in &l.carried {
+            self.set_non_negative(c.result, self.non_negative(c.arg));
+        }
+    }
+    fn learn_block(&mut self, block: &Block) {
+        for stmt in &block.0 {
+            match stmt {
+                Stmt::Let { dst, op } => self.learn(*dst, op),
+                Stmt::Loop(l) => self.learn_loop(l),
+                Stmt::If(i) => {
+                    self.learn_block(&i.then);
+                    self.learn_block(&i.otherwise);
+                    for p in &i.results {
+                        self.set_non_negative(p.result, self.non_negative(p.then) && self.non_negative(p.otherwise));
+                    }
+                }
+                Stmt::Do(_) | Stmt::Stream(_) => {}
+            }
+        }
     }
     /// Whether the result of an operation is not negative.
     fn stays_non_negative(&self, op: &Op) -> bool {
@@ -381,8 +433,16 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::LoadGlobal { .. }
             | Op::LoadShared(_) => 0,
         };
-        self.low_zeros[dst.index()] = known.min(32);
-        self.non_negative[dst.index()] = self.stays_non_negative(op);
-        self.is_columns[dst.index()] = matches!(op, Op::ColIota);
+        let non_negative = self.stays_non_negative(op);
+        if dst.index() < self.kernel.types.len() {
+            self.low_zeros[dst.index()] = known.min(32);
+            self.is_columns[dst.index()] = matches!(op, Op::ColIota);
+        }
+        self.set_non_negative(dst, non_negative);
+    }
+    fn set_non_negative(&mut self, v: Val, known: bool) {
+        if let Some(n) = self.non_negative.get_mut(v.index()) {
+            *n = known;
+        }
     }
 }

@@ -27,6 +27,8 @@ mod slots;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod tma;
+mod wgmma;
 
 pub use error::EmitError;
 pub use module::{Emitted, Options, PtxVersion, emit};

@@ -37,6 +37,18 @@ impl<'c> Emitter<'c, '_> {
             }
         }
         let from = types[0].dtype;
+        if let (MapOp::Div | MapOp::Rem, Dtype::I32, [a, b]) = (op, from, operands)
+            && ty.is_scalar()
+            && self.non_negative(*a)
+        {
+            let (a, b) = (self.int(*a)?, self.int(*b)?);
+            let v = if op == MapOp::Div {
+                self.b.udiv(a, b)
+            } else {
+                self.b.urem(a, b)
+            };
+            return self.define(dst, vec![v.into()]);
+        }
         let place = |r: u32, c: u32| inputs.iter().map(|(s, v)| v[s.at(r, c)]).collect::<Vec<Any<'c>>>();
         if op == MapOp::Convert && from == Dtype::F32 && slots.packed(ty.dtype) {
             let pairs = slots.iter().filter(|(_, c)| c % 2 == 0);

@@ -1,13 +1,17 @@
 //! Mbarriers, proxy fences and register budgets: what Hopper's roles synchronise and share registers by.
 //!
-//! A warp arrives once, by its first lane, after its lanes have met; all lanes of a waiting warp poll.
+//! A warp arrives once, by one lane; all lanes of a waiting warp poll. The lanes meet before they arrive, unless
+//! they have accessed shared memory only together since they last met: asynchronous products are issued and waited for by
+//! a warp as a whole.
 
-use drawloom_kernel::ir::{Kernel, MbarId, Val};
+use drawloom_kernel::ir::{Kernel, MbarId, TensorMap, Val};
 use inkwell::IntPredicate;
 
+use crate::asm;
 use crate::build::{Build, Int, Ptr};
-use crate::emitter::Emitter;
+use crate::emitter::{Emitter, LaneKey};
 use crate::error::{Result, malformed};
+use crate::tma;
 
 /// Bytes of an mbarrier.
 const BYTES: u32 = 8;
@@ -24,12 +28,27 @@ pub(crate) fn offsets(kernel: &Kernel) -> Vec<u32> {
     out
 }
 
-/// Initialises all mbarriers by the first thread, and makes them visible to the CTA and to the asynchronous proxy.
-/// `shared` is the address of shared memory.
-pub(crate) fn initialise<'c>(b: &Build<'c>, kernel: &Kernel, shared: Int<'c>, tid: Int<'c>) {
+/// Initialises all mbarriers by the first thread, and makes them visible to the CTA and to the asynchronous proxy; the
+/// same thread fetches the tensor maps. `shared` is the address of shared memory.
+pub(crate) fn initialise<'c>(
+    b: &Build<'c>,
+    kernel: &Kernel,
+    maps: &[(TensorMap, Ptr<'c>)],
+    shared: Int<'c>,
+    tid: Int<'c>,
+) {
+    if kernel.mbarriers.is_empty() && maps.is_empty() {
+        return;
+    }
     let (first, after) = (b.block("initialise"), b.block("initialised"));
     b.branch(b.icmp(IntPredicate::EQ, tid, b.c32(0)), first, after);
     b.at_end(first);
+    tma::prefetch(b, maps);
+    if kernel.mbarriers.is_empty() {
+        b.jump(after);
+        b.at_end(after);
+        return;
+    }
     for (m, at) in kernel.mbarriers.iter().zip(offsets(kernel)) {
         for slot in 0..m.slots {
             let p = b.shared_ptr(b.add(shared, b.c32(i64::from(at + BYTES * slot))));
@@ -44,8 +63,8 @@ pub(crate) fn initialise<'c>(b: &Build<'c>, kernel: &Kernel, shared: Int<'c>, ti
 }
 
 impl<'c> Emitter<'c, '_> {
-    /// The address of an mbarrier.
-    fn mbarrier(&mut self, barrier: MbarId, slot: Val) -> Result<Ptr<'c>> {
+    /// The address of an mbarrier, in two parts of which the second is a constant.
+    fn mbarrier_parts(&mut self, barrier: MbarId, slot: Val) -> Result<(Int<'c>, u32)> {
         if !self.target.tma {
             return self.unsupported("an mbarrier that counts bytes");
         }
@@ -54,25 +73,34 @@ impl<'c> Emitter<'c, '_> {
         };
         let b = &self.b;
         let own = b.mul(self.int(slot)?, b.c32(i64::from(BYTES)));
-        Ok(b.offset_by(b.shared_ptr(b.add(self.shared, own)), at))
+        Ok((b.add(self.shared, own), at))
     }
-    /// Emits `body` for one lane, after all lanes of the warp have come.
-    fn by_one_lane(&mut self, body: impl FnOnce(&mut Self)) {
-        self.b
-            .call_void("llvm.nvvm.bar.warp.sync", &[], &[self.b.c32(-1).into()]);
-        let first = self.b.icmp(IntPredicate::EQ, self.lane, self.b.c32(0));
-        self.guarded(Some(first), body);
+    /// The address of an mbarrier.
+    pub fn mbarrier(&mut self, barrier: MbarId, slot: Val) -> Result<Ptr<'c>> {
+        let (base, offset) = self.mbarrier_parts(barrier, slot)?;
+        Ok(self.b.offset_by(self.b.shared_ptr(base), offset))
+    }
+    /// Lets the lanes of the warp meet, if they may have accessed shared memory each by itself.
+    pub fn meet(&mut self) {
+        if std::mem::take(&mut self.apart) {
+            let all = self.b.c32(-1).into();
+            self.b.call_void("llvm.nvvm.bar.warp.sync", &[], &[all]);
+        }
+    }
+    /// Emits `body` for one lane, on behalf of the warp: always the same one. ptxas knows what is elected to be one lane,
+    /// and does not repeat a bulk copy for the others.
+    pub fn by_one_lane(&mut self, body: impl FnOnce(&mut Self)) {
+        self.meet();
+        let elected = self.b.call("llvm.nvvm.elect.sync", &[], &[self.b.c32(-1).into()]);
+        let one = self.b.field(elected, 1).into_int_value();
+        self.guarded(Some(one), body);
     }
     /// Arrives at an mbarrier.
     pub fn mbarrier_arrive(&mut self, barrier: MbarId, slot: Val) -> Result<()> {
-        let p = self.mbarrier(barrier, slot)?;
-        self.by_one_lane(|e| {
-            e.b.call(
-                "llvm.nvvm.mbarrier.arrive.scope.cta.space.cta",
-                &[],
-                &[p.into(), e.b.c32(1).into()],
-            );
-        });
+        let (base, offset) = self.mbarrier_parts(barrier, slot)?;
+        self.meet();
+        let first = self.lane_part(LaneKey::First);
+        asm::mbarrier_arrive_if(&self.b, first, base, offset);
         Ok(())
     }
     /// Arrives at an mbarrier and announces bytes.
@@ -106,6 +134,7 @@ impl<'c> Emitter<'c, '_> {
         if !self.target.tma {
             return self.unsupported("a proxy fence");
         }
+        self.apart = true;
         self.b.call_void("llvm.nvvm.fence.proxy.async.shared_cta", &[], &[]);
         Ok(())
     }

@@ -79,6 +79,7 @@ impl<'c> Emitter<'c, '_> {
                 transposed: true,
             },
         };
+        self.apart = true;
         let mut sums = self.floats(acc)?;
         let atoms = ty.cols / 8;
         let steps: Vec<(u32, u32)> = (0..k / 16)
@@ -104,7 +105,7 @@ impl<'c> Emitter<'c, '_> {
         self.define(dst, sums.into_iter().map(Into::into).collect())
     }
     /// Rows, columns and element type of an operand as the product sees it.
-    fn extent(&self, o: &Operand) -> Result<(u32, u32, Dtype)> {
+    pub fn extent(&self, o: &Operand) -> Result<(u32, u32, Dtype)> {
         let element = |v: &SharedView| match self.kernel.buffers.get(v.buf.index()) {
             Some(b) => Ok(b.dtype),
             None => malformed(format!("{} is not declared", v.buf)),
@@ -127,16 +128,15 @@ impl<'c> Emitter<'c, '_> {
             }
         }
     }
+    /// The registers of a left operand's row atom `atom` in step `step` of the inner dimension.
+    pub fn left_registers(slots: Slots, registers: &[Any<'c>], atom: u32, step: u32) -> [Any<'c>; 4] {
+        [(0, 0), (1, 0), (0, 2), (1, 2)].map(|(r, c)| registers[slots.at(2 * atom + r, 4 * step + c) / 2])
+    }
     /// The four registers of each row atom in step `step` of the inner dimension.
     fn left(&mut self, left: &mut Left<'c>, atoms: u32, step: u32) -> Vec<Vec<Any<'c>>> {
         (0..atoms)
             .map(|atom| match left {
-                Left::Registers { slots, registers } => {
-                    let places = [(0, 0), (1, 0), (0, 2), (1, 2)];
-                    places
-                        .map(|(r, c)| registers[slots.at(2 * atom + r, 4 * step + c) / 2])
-                        .to_vec()
-                }
+                Left::Registers { slots, registers } => Self::left_registers(*slots, registers, atom, step).to_vec(),
                 Left::Shared {
                     window,
                     transposed: false,

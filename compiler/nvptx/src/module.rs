@@ -2,24 +2,26 @@
 //!
 //! The ABI: for each parameter in order, a tensor is a pointer to global memory and one `i64` stride in elements per
 //! axis, a scalar is itself. Elements along a tensor's last axis are taken to be adjacent: the last stride is passed,
-//! but not used. Shared memory is dynamic, as many bytes as `Kernel::shared_bytes` says.
+//! but not used. Behind them, for each of `Kernel::tensor_maps` in order, 128 bytes aligned to 64: an encoded tensor map
+//! whose dimensions are the tensor's axes, the last one first. Shared memory is dynamic, as many bytes as `Kernel::shared_bytes` says.
 
-use drawloom_kernel::ir::{Access, Dtype, Kernel, ParamKind};
+use drawloom_kernel::ir::{Access, Dtype, Kernel, ParamKind, TensorMap};
 use drawloom_kernel::target;
-use inkwell::attributes::AttributeLoc;
+use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module};
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{CodeModel, FileType, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple};
-use inkwell::types::BasicMetadataTypeEnum;
+use inkwell::types::{AnyType, BasicMetadataTypeEnum};
 use inkwell::values::FunctionValue;
 use inkwell::{IntPredicate, OptimizationLevel};
 
 use crate::asm;
-use crate::build::{Build, GLOBAL, Int, SHARED};
+use crate::build::{Build, GLOBAL, Int, Ptr, SHARED};
 use crate::emitter::{Arg, Emitter, Team};
 use crate::error::{EmitError, Result, malformed};
 use crate::mbarrier;
+use crate::tma;
 
 /// LLVM's number for the calling convention of PTX kernels.
 const PTX_KERNEL: u32 = 71;
@@ -164,6 +166,9 @@ fn declare<'c>(ctx: &'c Context, module: &Module<'c>, kernel: &Kernel) -> Result
             }),
         }
     }
+    let first_map = types.len() as u32;
+    let maps = kernel.tensor_maps().len() as u32;
+    types.extend((0..maps).map(|_| BasicMetadataTypeEnum::from(ctx.ptr_type(inkwell::AddressSpace::default()))));
     let function = module.add_function(&kernel.name, ctx.void_type().fn_type(&types, false), None);
     function.set_call_conventions(PTX_KERNEL);
     let threads = (32 * kernel.warps()).to_string();
@@ -176,17 +181,27 @@ fn declare<'c>(ctx: &'c Context, module: &Module<'c>, kernel: &Kernel) -> Result
     for (key, value) in strings {
         function.add_attribute(AttributeLoc::Function, ctx.create_string_attribute(key, value));
     }
+    let bytes = ctx.i8_type().array_type(tma::BYTES);
+    for index in first_map..first_map + maps {
+        let kind = Attribute::get_named_enum_kind_id;
+        let by_value = ctx.create_type_attribute(kind("byval"), bytes.as_any_type_enum());
+        let align = ctx.create_enum_attribute(kind("align"), tma::ALIGN);
+        let constant = ctx.create_string_attribute("nvvm.grid_constant", "");
+        for attribute in [by_value, align, constant] {
+            function.add_attribute(AttributeLoc::Param(index), attribute);
+        }
+    }
     for (index, names) in attributes {
         for name in names {
-            let kind = inkwell::attributes::Attribute::get_named_enum_kind_id(name);
+            let kind = Attribute::get_named_enum_kind_id(name);
             function.add_attribute(AttributeLoc::Param(index), ctx.create_enum_attribute(kind, 0));
         }
     }
     Ok(function)
 }
 
-/// The kernel's arguments.
-fn arguments<'c>(function: FunctionValue<'c>, kernel: &Kernel) -> Vec<Arg<'c>> {
+/// The kernel's arguments, and its tensor maps.
+fn arguments<'c>(function: FunctionValue<'c>, kernel: &Kernel) -> (Vec<Arg<'c>>, Vec<(TensorMap, Ptr<'c>)>) {
     let mut next = function.get_param_iter();
     let mut take = || {
         next.next()
@@ -204,7 +219,9 @@ fn arguments<'c>(function: FunctionValue<'c>, kernel: &Kernel) -> Vec<Arg<'c>> {
             ParamKind::Scalar { .. } => Arg::Scalar(take()),
         });
     }
-    args
+    let maps = kernel.tensor_maps().into_iter();
+    let maps = maps.map(|m| (m, take().into_pointer_value())).collect();
+    (args, maps)
 }
 
 /// Emits the bodies of all roles.
@@ -233,10 +250,8 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Re
     let args = [b.c32(-1).into(), quotient, b.c32(0).into(), b.c32(31).into()];
     let warp: Int<'c> = b.call("llvm.nvvm.shfl.sync.idx.i32", &[], &args).into_int_value();
 
-    if !kernel.mbarriers.is_empty() {
-        mbarrier::initialise(&b, kernel, shared, tid);
-    }
     let arguments = arguments(b.function, kernel);
+    mbarrier::initialise(&b, kernel, &arguments.1, shared, tid);
     let team = Team {
         warps: kernel.warps(),
         warp,
@@ -269,7 +284,8 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Re
         if let Some(count) = role.registers {
             e.set_registers(count)?;
         }
-        e.statements(&role.body)?;
+        e.apart = false;
+        e.statements(&role.body, &[])?;
         e.b.ret();
         e.b.at_end(next);
         first += role.warps;

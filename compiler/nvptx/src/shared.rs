@@ -4,10 +4,13 @@
 //! `8 * k + r` where `r` depends on the lane alone, so the permutation is an exclusive or of lane-dependent bits with a
 //! constant chunk number. The address of an access is therefore one of at most eight pointers per window (one per value
 //! of the constant's low bits) plus a constant that the instruction carries: see [`Window`].
+//!
+//! A buffer in panels is several such matrices behind each other, each as wide as the permutation reaches; the constant
+//! then names the panel too.
 
 use std::collections::BTreeMap;
 
-use drawloom_kernel::ir::{Frag, Layout, SharedView, Val};
+use drawloom_kernel::ir::{Buffer, BufferLayout, Frag, Layout, SharedView, Val};
 use inkwell::types::BasicTypeEnum;
 
 use crate::build::{Any, Int, Ptr, SHARED};
@@ -28,6 +31,55 @@ pub(crate) enum MatrixLanes {
     Pair32,
 }
 
+/// How the rows of a buffer lie in its slots.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Form {
+    /// Bytes from a row to the next: a row, or the part of it that a panel holds.
+    pub pitch: u32,
+    /// Low bits of the chunk number that are permuted.
+    pub bits: u32,
+    /// Bytes from a panel to the next, if rows are cut.
+    pub panels: Option<u32>,
+}
+
+impl Form {
+    /// The form of a buffer.
+    pub fn of(buffer: &Buffer) -> Result<Form> {
+        let row_bytes = buffer.row_bytes();
+        let (pitch, panels) = match buffer.layout {
+            BufferLayout::Rows => {
+                return Ok(Form {
+                    pitch: row_bytes,
+                    bits: 0,
+                    panels: None,
+                });
+            }
+            BufferLayout::Swizzled => (row_bytes, None),
+            BufferLayout::Panels => match buffer.panel_bytes() {
+                Some(pitch) => (pitch, Some(buffer.rows * pitch)),
+                None => {
+                    return malformed(format!("{} cannot be cut into panels", buffer.name));
+                }
+            },
+        };
+        multiple(
+            &format!("the row size in bytes of the swizzled buffer {}", buffer.name),
+            pitch,
+            16,
+        )?;
+        // As many as `drawloom_kernel::ir::swizzle` permutes.
+        let bits = (pitch / 16).trailing_zeros().min(3);
+        Ok(Form { pitch, bits, panels })
+    }
+    /// Where a panel lies, and the position in it of byte `byte` of a row.
+    pub fn cut(self, byte: u32) -> (u32, u32) {
+        match self.panels {
+            Some(distance) => (byte / self.pitch * distance, byte % self.pitch),
+            None => (0, byte),
+        }
+    }
+}
+
 /// Where a view lies in shared memory.
 #[derive(Clone, Copy)]
 pub(crate) struct ViewBase<'c> {
@@ -37,10 +89,8 @@ pub(crate) struct ViewBase<'c> {
     pub constant: u32,
     /// First row, where it is not known to be a multiple of 8.
     pub odd_row: Option<Int<'c>>,
-    /// Bytes of a row of the buffer.
-    pub row_bytes: u32,
-    /// Low bits of the chunk number that are permuted.
-    pub bits: u32,
+    /// How rows lie.
+    pub form: Form,
 }
 
 /// A window of a shared buffer, and the pointers into it that were made so far.
@@ -52,30 +102,13 @@ pub(crate) struct Window<'c> {
     pointers: BTreeMap<(MatrixLanes, u32, u32), Ptr<'c>>,
 }
 
-/// Low bits of a chunk number that [`drawloom_kernel::ir::swizzle`] permutes.
-fn swizzled_bits(chunks: u32) -> u32 {
-    chunks.trailing_zeros().min(3)
-}
-
 impl<'c> Emitter<'c, '_> {
     /// Where a view lies.
     pub fn view_base(&mut self, v: &SharedView) -> Result<ViewBase<'c>> {
         let Some(buffer) = self.kernel.buffers.get(v.buf.index()) else {
             return malformed(format!("{} is not declared", v.buf));
         };
-        let row_bytes = buffer.cols * buffer.dtype.bytes();
-        if buffer.swizzled {
-            multiple(
-                &format!("the row size in bytes of the swizzled buffer {}", buffer.name),
-                row_bytes,
-                16,
-            )?;
-        }
-        let bits = if buffer.swizzled {
-            swizzled_bits(row_bytes / 16)
-        } else {
-            0
-        };
+        let form = Form::of(buffer)?;
         let mut constant = self.offsets[v.buf.index()];
         let mut address = self.shared;
         if let Some(slot) = v.slot {
@@ -90,8 +123,8 @@ impl<'c> Emitter<'c, '_> {
         let mut odd_row = None;
         if let Some(row) = v.row {
             let n = self.int(row)?;
-            address = self.b.add(address, self.b.mul(n, self.b.c32(i64::from(row_bytes))));
-            if bits > 0 && self.low_zeros(row) < 3 {
+            address = self.b.add(address, self.b.mul(n, self.b.c32(i64::from(form.pitch))));
+            if form.bits > 0 && self.low_zeros(row) < 3 {
                 odd_row = Some(n);
             }
         }
@@ -99,24 +132,35 @@ impl<'c> Emitter<'c, '_> {
             address,
             constant,
             odd_row,
-            row_bytes,
-            bits,
+            form,
         })
     }
     /// The value of an `i32` scalar that is a constant and not negative.
-    fn known(&self, v: Val) -> Result<Option<u32>> {
+    pub fn known(&self, v: Val) -> Result<Option<u32>> {
         Ok(self
             .int(v)?
             .get_sign_extended_constant()
             .and_then(|n| u32::try_from(n).ok()))
     }
-    /// The position in its row of the byte `byte` of row `row`.
-    pub fn swizzled(&self, byte: Int<'c>, row: Int<'c>, bits: u32) -> Int<'c> {
-        if bits == 0 {
-            return byte;
-        }
+    /// The position, from the beginning of row `row`, of byte `byte` of that row, whose number in the buffer is
+    /// `whole_row`.
+    pub fn in_row(&self, form: Form, byte: Int<'c>, whole_row: Int<'c>) -> Int<'c> {
         let b = &self.b;
-        b.xor(byte, b.shl(b.and(b.lshr(row, 3 - bits), b.c32((1 << bits) - 1)), 4))
+        let (panel, byte) = match form.panels {
+            Some(distance) => {
+                let panel = b.lshr(byte, form.pitch.trailing_zeros());
+                let within = b.and(byte, b.c32(i64::from(form.pitch) - 1));
+                (Some(b.mul(panel, b.c32(i64::from(distance)))), within)
+            }
+            None => (None, byte),
+        };
+        let moved = if form.bits == 0 {
+            byte
+        } else {
+            let mask = b.c32((1 << form.bits) - 1);
+            b.xor(byte, b.shl(b.and(b.lshr(whole_row, 3 - form.bits), mask), 4))
+        };
+        panel.map_or(moved, |p| b.add(p, moved))
     }
     /// A window that begins at a whole chunk.
     pub fn window(&mut self, v: &SharedView) -> Result<Window<'c>> {
@@ -143,18 +187,18 @@ impl<'c> Emitter<'c, '_> {
         }
     }
     /// Byte offset of the place that this lane addresses in the chunk `chunk` and the next, in rows from a multiple of 8.
-    pub fn matrix_lane(&mut self, lanes: MatrixLanes, row_bytes: u32, bits: u32, chunk: u32) -> Int<'c> {
+    pub fn matrix_lane(&mut self, lanes: MatrixLanes, form: Form, chunk: u32) -> Int<'c> {
         let row = self.matrix_place(lanes).0;
-        self.matrix_offset(lanes, row, row_bytes, bits, chunk)
+        self.matrix_offset(lanes, row, form, chunk)
     }
     /// The same, where the row that this lane addresses has the number `whole_row` in the buffer.
-    fn matrix_offset(&self, lanes: MatrixLanes, whole_row: Int<'c>, row_bytes: u32, bits: u32, chunk: u32) -> Int<'c> {
+    fn matrix_offset(&self, lanes: MatrixLanes, whole_row: Int<'c>, form: Form, chunk: u32) -> Int<'c> {
         let (row, own, byte) = self.matrix_place(lanes);
         let b = &self.b;
-        let in_row = b.add(b.shl(b.add(own, b.c32(i64::from(chunk))), 4), byte);
+        let byte = b.add(b.shl(b.add(own, b.c32(i64::from(chunk))), 4), byte);
         b.add(
-            b.mul(row, b.c32(i64::from(row_bytes))),
-            self.swizzled(in_row, whole_row, bits),
+            b.mul(row, b.c32(i64::from(form.pitch))),
+            self.in_row(form, byte, whole_row),
         )
     }
     /// Address of this lane's place in the rows from `row` (a multiple of 8) and chunk `chunk` of a window.
@@ -164,28 +208,31 @@ impl<'c> Emitter<'c, '_> {
             address,
             constant,
             odd_row,
-            row_bytes,
-            bits,
+            form,
         } = w.base;
+        let (panel, first_byte) = form.cut(16 * chunk);
         // The part of the chunk number that the permutation touches selects the pointer; the rest is a constant. Two odd
         // chunks beside each other may differ in all bits, so their own number goes into the permutation.
-        let touched = if bits == 0 { 0 } else { chunk & ((1 << bits) - 1) };
-        let whole = chunk.is_multiple_of(2) || lanes == MatrixLanes::Pair16 || bits == 0;
-        let (own, moved) = if whole { (0, touched) } else { (chunk, 0) };
-        let constant = constant + row * row_bytes + 16 * (chunk - own - moved);
+        let touched = (first_byte / 16) & ((1 << form.bits) - 1);
+        let whole = chunk.is_multiple_of(2) || lanes == MatrixLanes::Pair16 || form.bits == 0;
+        let (own, moved, rest) = if whole {
+            (0, touched, panel + first_byte - 16 * touched)
+        } else {
+            (chunk, 0, 0)
+        };
+        let constant = constant + row * form.pitch + rest;
         if let Some(p) = w.pointers.get(&(lanes, own, moved)) {
             return self.b.offset_by(*p, constant);
         }
         let offset = match odd_row {
             None => self.lane_part(LaneKey::Matrix {
                 lanes,
-                row_bytes,
-                bits,
+                form,
                 chunk: own,
             }),
             Some(first) => {
                 let whole_row = self.b.add(first, self.matrix_place(lanes).0);
-                self.matrix_offset(lanes, whole_row, row_bytes, bits, own)
+                self.matrix_offset(lanes, whole_row, form, own)
             }
         };
         // Rows begin at multiples of the permuted chunks, so that the constant part is an exclusive or with the address.
@@ -210,8 +257,7 @@ impl<'c> Emitter<'c, '_> {
         let ViewBase {
             address,
             constant,
-            row_bytes,
-            bits,
+            form,
             ..
         } = self.view_base(v)?;
         let bytes = self.kernel.buffers[v.buf.index()].dtype.bytes();
@@ -222,8 +268,8 @@ impl<'c> Emitter<'c, '_> {
             None => row,
         };
         let offset = b.add(
-            b.mul(row, b.c32(i64::from(row_bytes))),
-            self.swizzled(byte, whole_row, bits),
+            b.mul(row, b.c32(i64::from(form.pitch))),
+            self.in_row(form, byte, whole_row),
         );
         Ok(b.offset_by(b.shared_ptr(b.add(address, offset)), constant))
     }
@@ -257,6 +303,7 @@ impl<'c> Emitter<'c, '_> {
     }
     /// Reads a window into registers.
     pub fn load_shared(&mut self, dst: Val, v: &SharedView) -> Result<()> {
+        self.apart = true;
         let ty = self.ty(dst)?;
         self.check_view(v, &ty)?;
         if self.by_pairs(v, &ty) {
@@ -296,6 +343,25 @@ impl<'c> Emitter<'c, '_> {
         }
         self.define(dst, out.into_iter().flatten().collect())
     }
+    /// Stores a fragment of 16-bit elements by `stmatrix`: 16 rows of two column atoms (one, if it is the last) at once.
+    fn store_matrix(&mut self, w: &mut Window<'c>, ty: &Frag, value: Val) -> Result<()> {
+        let slots = Slots::of(ty)?;
+        let registers = self.registers(value)?;
+        for atom in 0..ty.rows / 16 {
+            for pair in 0..ty.cols.div_ceil(16) {
+                let (count, name) = if 16 * pair + 8 < ty.cols {
+                    (4, "llvm.nvvm.stmatrix.sync.aligned.m8n8.x4.b16")
+                } else {
+                    (2, "llvm.nvvm.stmatrix.sync.aligned.m8n8.x2.b16")
+                };
+                let p = self.place(w, MatrixLanes::RowsFirst, 16 * atom, 2 * pair);
+                let mut args: Vec<Any<'c>> = vec![p.into()];
+                args.extend((0..count).map(|i| registers[slots.at(2 * atom + (i & 1), 4 * pair + 2 * (i >> 1)) / 2]));
+                self.b.call_void(name, &[self.b.ptr(SHARED).into()], &args);
+            }
+        }
+        Ok(())
+    }
     fn load_pairs(&mut self, dst: Val, v: &SharedView, ty: &Frag) -> Result<()> {
         let slots = Slots::of(ty)?;
         let mut w = self.window(v)?;
@@ -315,11 +381,15 @@ impl<'c> Emitter<'c, '_> {
     }
     /// Writes registers to a window.
     pub fn store_shared(&mut self, v: &SharedView, value: Val) -> Result<()> {
+        self.apart = true;
         let ty = self.ty(value)?;
         self.check_view(v, &ty)?;
         let slots = Slots::of(&ty)?;
         if self.by_pairs(v, &ty) {
             let mut w = self.window(v)?;
+            if ty.dtype.bytes() == 2 && self.target.store_matrix && w.base.form.pitch.is_multiple_of(16) {
+                return self.store_matrix(&mut w, &ty, value);
+            }
             let registers = self.registers(value)?;
             for (r, c) in slots.iter().filter(|(_, c)| c % 2 == 0) {
                 if ty.dtype.bytes() == 2 {

@@ -14,6 +14,7 @@ impl<'c> Emitter<'c, '_> {
     }
     /// Waits for groups of `cp.async` copies.
     pub fn wait_group(&mut self, pending: u32) {
+        self.apart = true;
         let n = self.b.c32(i64::from(pending)).into();
         self.b.call_void("llvm.nvvm.cp.async.wait.group", &[], &[n]);
     }
@@ -33,6 +34,7 @@ impl<'c> Emitter<'c, '_> {
     /// Waits at a barrier.
     pub fn barrier(&mut self, id: u32, warps: u32) -> Result<()> {
         self.check_barrier(id, warps)?;
+        self.apart = false;
         let n = self.b.c32(i64::from(id)).into();
         if warps == self.kernel.warps() {
             self.b.call_void("llvm.nvvm.barrier.cta.sync.aligned.all", &[], &[n]);

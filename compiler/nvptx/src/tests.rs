@@ -1,4 +1,4 @@
-//! Addresses, computed for every lane by LLVM's constant folding and compared with the definition of the swizzle.
+//! Addresses and descriptors, computed for every lane by LLVM's constant folding and compared with their definitions.
 
 use drawloom_kernel::ir::*;
 use drawloom_kernel::target::target;
@@ -8,16 +8,17 @@ use inkwell::values::AnyValue;
 use crate::build::{Build, Ptr};
 use crate::emitter::{Arg, Emitter, Team};
 use crate::shared::MatrixLanes;
+use crate::wgmma::Along;
 
 /// A kernel with one bf16 buffer of 2 slots.
-fn kernel(rows: u32, cols: u32) -> Kernel {
+fn kernel(layout: BufferLayout, rows: u32, cols: u32) -> Kernel {
     let buffer = Buffer {
         name: "b".into(),
         dtype: Dtype::Bf16,
         slots: 2,
         rows,
         cols,
-        swizzled: true,
+        layout,
         alias: None,
     };
     let role = Role {
@@ -59,7 +60,15 @@ fn at_thread(kernel: &Kernel, thread: u32, test: impl FnOnce(&mut Emitter<'_, '_
         first_thread: 0,
     };
     let target = target(&kernel.target).expect("a known target");
-    test(&mut Emitter::new(b, kernel, target, vec![tensor], zero, lane, team));
+    test(&mut Emitter::new(
+        b,
+        kernel,
+        target,
+        (vec![tensor], vec![]),
+        zero,
+        lane,
+        team,
+    ));
 }
 
 /// The number of a constant address.
@@ -78,14 +87,15 @@ fn number(p: Ptr<'_>) -> u32 {
 /// Byte of the element in row `row`, column `col` of slot `slot`.
 fn expected(k: &Kernel, slot: u32, row: u32, col: u32) -> u32 {
     let b = &k.buffers[0];
-    let chunk = swizzle(row, col / 8, b.cols / 8);
-    slot * b.slot_bytes() + row * b.cols * 2 + chunk * 16 + col % 8 * 2
+    slot * b.slot_bytes() + b.place(row, 2 * col)
 }
 
 #[test]
 fn matrix_loads_address_the_swizzled_rows() {
-    for cols in [16, 32, 64, 72, 96, 128, 176, 256] {
-        let k = kernel(64, cols);
+    let swizzled = [16, 32, 64, 72, 96, 128, 176, 256].map(|cols| (BufferLayout::Swizzled, cols));
+    let panels = [16, 32, 64, 96, 128, 176, 256].map(|cols| (BufferLayout::Panels, cols));
+    for (layout, cols) in swizzled.into_iter().chain(panels) {
+        let k = kernel(layout, 64, cols);
         for lane in 0..32 {
             at_thread(&k, lane, |e| {
                 let view = SharedView {
@@ -123,8 +133,12 @@ fn matrix_loads_address_the_swizzled_rows() {
 
 #[test]
 fn copies_deal_chunks_to_threads() {
-    for (cols, bytes) in [(64, 16), (96, 16), (128, 16), (256, 16), (64, 4), (40, 16), (128, 2)] {
-        let mut k = kernel(48, cols);
+    let swizzled = [(64, 16), (96, 16), (128, 16), (256, 16), (64, 4), (40, 16), (128, 2)];
+    let panels = [(64, 16), (96, 16), (128, 16), (176, 16), (128, 4)];
+    let swizzled = swizzled.map(|(cols, bytes)| (BufferLayout::Swizzled, cols, bytes));
+    let panels = panels.map(|(cols, bytes)| (BufferLayout::Panels, cols, bytes));
+    for (layout, cols, bytes) in swizzled.into_iter().chain(panels) {
+        let mut k = kernel(layout, 48, cols);
         let int = Frag::scalar(Dtype::I32);
         let (first_row, row_limit, head, slot) = (k.new_val(int), k.new_val(int), k.new_val(int), k.new_val(int));
         for thread in [0, 1, 31, 32, 77, 127] {
@@ -175,6 +189,57 @@ fn copies_deal_chunks_to_threads() {
                     );
                     assert_eq!(number(p.global), (16 + row) * 2000 + (8 + col) * 2);
                 }
+            });
+        }
+    }
+}
+
+#[test]
+fn descriptors_name_panels() {
+    // Columns of a buffer of 2 slots of 128 rows; the high word; then in units of 16 bytes: a slot, a panel, a step of 16
+    // rows, and the steps of 16 columns in a panel. The first line is what the hand-written kernels of FlashAttention-3
+    // have.
+    for (cols, high, slot_units, panel, down, across) in [
+        (128, 0x4000_0040u64, 2048, 1024, 128, 4),
+        (64, 0x4000_0040, 1024, 1024, 128, 4),
+        (96, 0x8000_0020, 1536, 512, 64, 2),
+        (80, 0xc000_0010, 1280, 256, 32, 1),
+    ] {
+        let mut k = kernel(BufferLayout::Panels, 128, cols);
+        let (slot, row) = (k.new_val(Frag::scalar(Dtype::I32)), k.new_val(Frag::scalar(Dtype::I32)));
+        for thread in [0, 40, 127] {
+            at_thread(&k, thread, |e| {
+                let own_row = 64 + 16 * i64::from(thread / 32);
+                for (v, n) in [(slot, 1), (row, own_row)] {
+                    let n = e.b.c32(n).into();
+                    e.define(v, vec![n]).expect("a scalar");
+                }
+                let mut view = SharedView {
+                    buf: BufId(0),
+                    slot: Some(slot),
+                    row: None,
+                    col: 0,
+                    rows: 128,
+                    cols,
+                };
+                let mut found = |view: &SharedView, along, left| -> Vec<u64> {
+                    let all = e.descriptors(view, along, left).expect("the descriptors");
+                    all.iter()
+                        .map(|d| d.get_zero_extended_constant().expect("a constant"))
+                        .collect()
+                };
+                let of = |low: u64| (high << 32) | low;
+                let inner = |first: u64| -> Vec<u64> {
+                    let steps = (0..u64::from(cols) / 16).map(|s| s / across * panel + s % across * 2);
+                    steps.map(|s| of((1 << 16) | (first + s))).collect()
+                };
+                assert_eq!(found(&view, Along::Inner, false), inner(slot_units));
+                let columns: Vec<u64> = (0..8).map(|s| of((panel << 16) | (slot_units + s * down))).collect();
+                assert_eq!(found(&view, Along::Columns, false), columns);
+                // All warps of a group name the rows of the first.
+                view.row = Some(row);
+                view.rows = 16;
+                assert_eq!(found(&view, Along::Inner, true), inner(slot_units + 4 * down));
             });
         }
     }

@@ -302,9 +302,9 @@ fn product(dtype: Dtype, k_dim: u32, cols: u32, transposed: bool, left: bool) ->
     let o = k.tensor("o", Dtype::F32, 2, Access::Out);
     let n = k.scalar("n", Dtype::I32);
     let zero = k.int(0);
-    let sa = k.buffer("a", dtype, 1, 32, k_dim, true);
+    let sa = k.buffer("a", dtype, 1, 32, k_dim, BufferLayout::Swizzled);
     let (rows_b, cols_b) = if transposed { (cols, k_dim) } else { (k_dim, cols) };
-    let sb = k.buffer("b", dtype, 1, rows_b, cols_b, true);
+    let sb = k.buffer("b", dtype, 1, rows_b, cols_b, BufferLayout::Swizzled);
     for (tensor, buf, rows, cols) in [(a, sa, 32, k_dim), (b, sb, rows_b, cols_b)] {
         let src = GlobalTile {
             tensor,

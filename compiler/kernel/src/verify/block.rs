@@ -273,12 +273,15 @@ fn copy(c: &mut Checker, kind: CopyKind, src: &GlobalTile, dst: &SharedView) {
 /// What the bulk copy engine asks of a tile and a window.
 fn bulk(c: &mut Checker, tile: &GlobalTile, window: &SharedView) {
     if let Some(panel) = ops::panels(c, window) {
-        c.require(window.col % panel == 0 && window.cols % panel == 0, || {
-            format!(
-                "columns {}+{} of {} are not whole panels of {panel}",
-                window.col, window.cols, window.buf
-            )
-        });
+        c.require(
+            window.col.is_multiple_of(panel) && window.cols.is_multiple_of(panel),
+            || {
+                format!(
+                    "columns {}+{} of {} are not whole panels of {panel}",
+                    window.col, window.cols, window.buf
+                )
+            },
+        );
     }
     c.limit("rows of a bulk copy", "rows", u64::from(tile.rows), 256);
     if !(1..=4).contains(&tile.at.len()) {

@@ -384,7 +384,7 @@ fn right_of_async(c: &mut Checker, b: &Operand) {
         Operand::SharedT(w) => inner_columns(c, w),
         Operand::Shared(w) => {
             if let Some(panel) = panels(c, w) {
-                c.require(w.col % panel == 0, || {
+                c.require(w.col.is_multiple_of(panel), || {
                     format!("a window from column {} of {} begins inside a panel", w.col, w.buf)
                 });
             }
@@ -395,7 +395,7 @@ fn right_of_async(c: &mut Checker, b: &Operand) {
 /// Checks a window whose columns are the inner dimension of an asynchronous product.
 fn inner_columns(c: &mut Checker, w: &SharedView) {
     panels(c, w);
-    c.require(w.col % 16 == 0, || {
+    c.require(w.col.is_multiple_of(16), || {
         format!(
             "a window from column {} of {}, which is no multiple of 16",
             w.col, w.buf

@@ -64,14 +64,22 @@ impl Builder {
         let p = ParamId(self.kernel.params.len() as u32 - 1);
         self.def(Frag::scalar(dtype), Op::Param(p))
     }
-    pub fn buffer(&mut self, name: &str, dtype: Dtype, slots: u32, rows: u32, cols: u32, swizzled: bool) -> BufId {
+    pub fn buffer(
+        &mut self,
+        name: &str,
+        dtype: Dtype,
+        slots: u32,
+        rows: u32,
+        cols: u32,
+        layout: BufferLayout,
+    ) -> BufId {
         self.kernel.buffers.push(Buffer {
             name: name.into(),
             dtype,
             slots,
             rows,
             cols,
-            swizzled,
+            layout,
             alias: None,
         });
         BufId(self.kernel.buffers.len() as u32 - 1)
@@ -204,9 +212,9 @@ pub fn flash(f: Flash) -> Kernel {
     let nk = k.scalar("nk", Dtype::I32);
     let tiles = k.scalar("tiles", Dtype::I32);
     let scale = k.scalar("scale", Dtype::F32);
-    let sq = k.buffer("q", dtype, 1, block_m, head, true);
-    let sk = k.buffer("k", dtype, stages, block_n, head, true);
-    let sv = k.buffer("v", dtype, stages, block_n, head, true);
+    let sq = k.buffer("q", dtype, 1, block_m, head, BufferLayout::Swizzled);
+    let sk = k.buffer("k", dtype, stages, block_n, head, BufferLayout::Swizzled);
+    let sv = k.buffer("v", dtype, stages, block_n, head, BufferLayout::Swizzled);
 
     let cta = k.def(Frag::scalar(Dtype::I32), Op::Cta);
     let h = k.imap(MapOp::Div, &[cta, tiles]);
