@@ -418,11 +418,15 @@ mod tests {
             target: "sm_80".into(),
             pass: "fwd".into(),
             shape: (*shape).into(),
+            variant: None,
             ours_ms: *ours_ms,
+            ours_burst_ms: None,
+            error: None,
             spread: Some(0.01),
             predicted_ms: Some(0.5),
             predicted_bytes: Some(1),
             peers: BTreeMap::new(),
+            peers_burst: BTreeMap::new(),
         };
         let rows = rows.iter().map(row).collect();
         let [date, machine, commit, suite] = ["2026-01-31", "H200", "0123456789abcdef", "forward"].map(str::to_owned);
