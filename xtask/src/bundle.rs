@@ -57,7 +57,9 @@ pub fn bundle() -> Result<()> {
         folder.display()
     );
     println!("{}: {:.1} MB", folder.display(), bytes as f64 / 1e6);
-    println!("there: python3 beside.py --suite forward --date YYYY-MM-DD --out OUT; here: cargo xtask record OUT/forward.json");
+    println!(
+        "there: python3 beside.py --suite forward --date YYYY-MM-DD --out OUT; here: cargo xtask record OUT/forward.json"
+    );
     Ok(())
 }
 
@@ -65,7 +67,11 @@ fn size(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in folder.read_dir()? {
         let path = entry?.path();
-        bytes += if path.is_dir() { size(&path)? } else { fs::metadata(&path)?.len() };
+        bytes += if path.is_dir() {
+            size(&path)?
+        } else {
+            fs::metadata(&path)?.len()
+        };
     }
     Ok(bytes)
 }

@@ -151,7 +151,11 @@ pub unsafe extern "C" fn drawloom_launch(prepared: *mut Prepared, stream: *mut c
 pub unsafe extern "C" fn drawloom_release(prepared: *mut Prepared) {
     if !prepared.is_null() {
         // SAFETY: it came from a box, and the caller promises that it is the last use.
-        guarded(|| Ok(drop(unsafe { Box::from_raw(prepared) })));
+        let object = unsafe { Box::from_raw(prepared) };
+        guarded(|| {
+            drop(object);
+            Ok(())
+        });
     }
 }
 
@@ -163,6 +167,10 @@ pub unsafe extern "C" fn drawloom_release(prepared: *mut Prepared) {
 pub unsafe extern "C" fn drawloom_close(artifact: *mut Opened) {
     if !artifact.is_null() {
         // SAFETY: it came from a box, and the caller promises that it is the last use.
-        guarded(|| Ok(drop(unsafe { Box::from_raw(artifact) })));
+        let object = unsafe { Box::from_raw(artifact) };
+        guarded(|| {
+            drop(object);
+            Ok(())
+        });
     }
 }
