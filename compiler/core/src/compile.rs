@@ -5,7 +5,7 @@ use crate::lower::operator::recognise;
 use crate::portfolio::{Member, NoPortfolio, portfolios};
 use crate::program::{Program, program};
 use crate::schedule::Schedule;
-use crate::target::{SM_80, Target, USUAL, assembles_for};
+use crate::target::{Target, USUAL, assembles_for};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::artifact::{ArtifactError, Code, pack};
 use drawloom_lang::manifest::{Formula, Instance, Launch, Provenance, Report, Requires, Variant};
@@ -299,5 +299,10 @@ fn manifest_variant(member: &Member, target: &Target, first_module: usize, regis
 pub fn program_for(spec: &Spec, binding: &Binding, schedule: &Schedule) -> Result<Program, CompileError> {
     let graph = drawloom_graph::from_spec(spec, binding);
     let operator = recognise(spec, binding, &graph)?;
-    Ok(program(&operator, schedule, &kernel_name(spec, binding), SM_80.name)?)
+    Ok(program(
+        &operator,
+        schedule,
+        &kernel_name(spec, binding),
+        schedule.target().name,
+    )?)
 }

@@ -194,6 +194,9 @@ pub fn inputs(
                     .scalars
                     .insert(param.name.clone(), sizes.get(axis).map_or(0, |&n| n.into()));
             }
+            Meaning::Ctas => {
+                inputs.scalars.insert(param.name.clone(), grid.into());
+            }
             Meaning::Splits => {
                 inputs.scalars.insert(param.name.clone(), splits.into());
             }

@@ -1,12 +1,12 @@
 //! A program: the ordered kernels of one variant, the buffers between them, and every launch parameter as a formula over
 //! run-time sizes. What is fused and what is not is decided here and only here.
 
-use crate::lower::attend::attend;
+use crate::lower::attend::{MEAN_TILES, attend};
 use crate::lower::merge::{ROWS_PER_CTA, merge};
 use crate::lower::operator::Operator;
 use crate::lower::{Lowered, Meaning, Unsupported};
-use crate::passes::pipeline::pipeline;
-use crate::schedule::{Keys, Pack, Schedule};
+use crate::passes::overlapped;
+use crate::schedule::{Fetch, Keys, Pack, Schedule};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::manifest::{Arg, DeviceFact, Formula};
 use drawloom_lang::spec::AxisId;
@@ -45,7 +45,11 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
     let tiles = row_tiles(op, schedule);
     match schedule.keys {
         Keys::All => {
-            let main = step(op, attend(op, schedule, name, target)?, tiles)?;
+            let grid = match schedule.fetch {
+                Fetch::Together => tiles,
+                Fetch::Producer => resident(schedule, tiles),
+            };
+            let main = step(op, schedule, attend(op, schedule, name, target)?, grid)?;
             Ok(Program {
                 schedule: *schedule,
                 splits: Formula::Const(1),
@@ -60,13 +64,15 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                 .iter()
                 .filter_map(|m| match m {
                     Meaning::Partial { axes, .. } => Some(mul(product(axes), Formula::Const(4))),
-                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Scalar(_) => None,
+                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Ctas | Meaning::Scalar(_) => {
+                        None
+                    }
                 })
                 .collect();
-            let main = step(op, main, mul(tiles.clone(), Formula::Splits))?;
+            let main = step(op, schedule, main, mul(tiles.clone(), Formula::Splits))?;
             let rows = outer_sizes(op).into_iter().fold(queries(op), mul);
             let grid = Formula::CeilDiv(Box::new(rows), Box::new(Formula::Const(i64::from(ROWS_PER_CTA))));
-            let merge = step(op, merge(op, &format!("{name}_merge"), target)?, grid)?;
+            let merge = step(op, schedule, merge(op, &format!("{name}_merge"), target)?, grid)?;
             Ok(Program {
                 schedule: *schedule,
                 splits: splits(op, schedule, tiles),
@@ -77,9 +83,9 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
     }
 }
 
-fn step(op: &Operator, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
-    let kernel = pipeline(lowered.kernel.clone())?;
-    let mut args: Vec<Arg> = lowered.meaning.iter().flat_map(|m| arguments(op, m)).collect();
+fn step(op: &Operator, schedule: &Schedule, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
+    let kernel = overlapped(lowered.kernel.clone(), schedule)?;
+    let mut args: Vec<Arg> = lowered.meaning.iter().flat_map(|m| arguments(op, m, &grid)).collect();
     args.extend(tensor_maps(&lowered, &kernel)?);
     Ok(Step {
         synchronous: lowered,
@@ -106,7 +112,7 @@ fn tensor_maps(lowered: &Lowered, kernel: &Kernel) -> Result<Vec<Arg>, Unsupport
 }
 
 /// The launch parameters of one kernel parameter.
-fn arguments(op: &Operator, meaning: &Meaning) -> Vec<Arg> {
+fn arguments(op: &Operator, meaning: &Meaning, grid: &Formula) -> Vec<Arg> {
     match meaning {
         Meaning::Tensor(name) => {
             let rank = op
@@ -126,8 +132,20 @@ fn arguments(op: &Operator, meaning: &Meaning) -> Vec<Arg> {
         }
         Meaning::Size(axis) => vec![Arg::Size(Formula::Size(axis.clone()))],
         Meaning::Splits => vec![Arg::Size(Formula::Splits)],
+        Meaning::Ctas => vec![Arg::Size(grid.clone())],
         Meaning::Scalar(name) => vec![Arg::Scalar(name.clone())],
     }
+}
+
+/// CTAs that stay: as many as the device holds at once, or more where each would take too many tiles.
+fn resident(schedule: &Schedule, tiles: Formula) -> Formula {
+    let held = mul(
+        Formula::Device(DeviceFact::Sms),
+        Formula::Const(i64::from(schedule.min_ctas)),
+    );
+    let needed = Formula::CeilDiv(Box::new(tiles.clone()), Box::new(Formula::Const(i64::from(MEAN_TILES))));
+    let ctas = Formula::Max(Box::new(held), Box::new(needed));
+    Formula::Min(Box::new(ctas), Box::new(tiles))
 }
 
 /// CTAs of one split.

@@ -1,5 +1,6 @@
 //! The schedule of one kernel: plain data, decided by `search` (or pinned by the spec), used by `lower` and `passes`.
 
+use crate::target::{SM_80, SM_90A, Target};
 use std::fmt;
 
 /// How the tiled kernel of one fold is cut and run.
@@ -23,6 +24,44 @@ pub struct Schedule {
     pub keys: Keys,
     /// CTAs that must fit on a multiprocessor at once.
     pub min_ctas: u32,
+    /// Who moves tiles from global to shared memory.
+    pub fetch: Fetch,
+    /// What is subtracted from the scores of tiles that no mask cuts.
+    pub reference: Reference,
+    /// Where results lie in shared memory before they are stored.
+    pub staging: Staging,
+}
+
+/// Where results lie in shared memory before they are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Staging {
+    /// In a buffer of their own, so that a producer can fetch the next query tile meanwhile.
+    Own,
+    /// Where the query tile was, if it has their type and size.
+    Query,
+}
+
+/// Who moves tiles from global to shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fetch {
+    /// All warps, which also compute; a CTA has one query tile.
+    Together,
+    /// A producer warp of its own, by bulk copies, beside `warps` computing ones in warpgroups of four; a CTA stays and
+    /// takes one query tile after the other.
+    Producer,
+}
+
+/// What is subtracted from scores before they are exponentiated. Any value does that keeps the sums in range, because it
+/// cancels in the quotient.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reference {
+    /// The largest score so far: sums are rescaled whenever it grows.
+    Running,
+    /// The largest score of the tiles that the mask cuts (one of which comes first); in other tiles it stays. A query tile
+    /// whose sums leave the range is computed again with the running maximum, in the same launch.
+    First,
+    /// Zero, where the spec bounds the scores.
+    Zero,
 }
 
 /// Where the query operand of the first product lives in the loop.
@@ -52,6 +91,16 @@ pub enum Keys {
     Split,
 }
 
+impl Schedule {
+    /// The oldest target that has what the schedule needs.
+    pub fn target(&self) -> &'static Target {
+        match self.fetch {
+            Fetch::Together => &SM_80,
+            Fetch::Producer => &SM_90A,
+        }
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let query = match self.query {
@@ -68,6 +117,17 @@ impl fmt::Display for Schedule {
         }
         if self.keys == Keys::Split {
             f.write_str(" split")?;
+        }
+        if self.fetch == Fetch::Producer {
+            f.write_str(" producer")?;
+        }
+        match self.reference {
+            Reference::Running => {}
+            Reference::First => f.write_str(" ref=first")?,
+            Reference::Zero => f.write_str(" ref=zero")?,
+        }
+        if self.fetch == Fetch::Producer && self.staging == Staging::Query {
+            f.write_str(" out=q")?;
         }
         if self.min_ctas > 1 {
             write!(f, " min_ctas={}", self.min_ctas)?;

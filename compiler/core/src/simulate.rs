@@ -90,6 +90,7 @@ pub fn simulate(program: &Program, call: &mut Call, device: &Device) -> Result<V
                     Arg::I32(*n as i32)
                 }
                 Meaning::Splits => Arg::I32(splits as i32),
+                Meaning::Ctas => Arg::I32(grid as i32),
                 Meaning::Scalar(name) => {
                     let x = *call
                         .scalars

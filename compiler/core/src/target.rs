@@ -13,7 +13,7 @@ pub use drawloom_kernel::target::{TARGETS, Target, target};
 /// Ampere and everything after it.
 pub const SM_80: Target = TARGETS[0];
 
-/// Hopper alone, with its copy engine and asynchronous products.
+/// Hopper: bulk copies, asynchronous products, register budgets.
 pub const SM_90A: Target = TARGETS[1];
 
 /// What is compiled for unless something else is asked for: portable code first.

@@ -672,6 +672,8 @@ pub enum Op {
     /// columns held by the lanes with `t % 4 == c`, that is `(col % 8) / 2 == c`; no shuffle) or to `rows x 1`.
     /// A `rows x 4` quad partial reduces to `rows x 1`. In [`Layout::Lanes`]: to `rows x 1` over all lanes.
     Reduce(ReduceOp, Val),
+    /// Whether a bool fragment holds in any element of the warp; a bool scalar.
+    Any(Val),
     /// `acc + a * b`, f32 accumulators, `mma.sync.m16n8k16`: `a` is `rows x k`, `b` is `k x cols`.
     Mma {
         /// Accumulator, `rows x cols` f32 in [`Layout::Mma`].
@@ -912,7 +914,7 @@ pub fn visit_op_mut(op: &mut Op, f: &mut impl FnMut(&mut Val)) {
     match op {
         Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) | Op::Cta | Op::WarpInRole | Op::RowIota | Op::ColIota => {}
         Op::Map(_, args) => args.iter_mut().for_each(f),
-        Op::Reduce(_, v) | Op::MmaWait { of: v, .. } => f(v),
+        Op::Reduce(_, v) | Op::Any(v) | Op::MmaWait { of: v, .. } => f(v),
         Op::Mma { acc, a, b } => {
             f(acc);
             visit_operand_mut(a, f);

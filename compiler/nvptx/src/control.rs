@@ -93,6 +93,7 @@ impl<'c> Emitter<'c, '_> {
             Op::ColIota => self.col_iota(dst),
             Op::Map(op, operands) => self.elementwise(dst, *op, operands),
             Op::Reduce(op, of) => self.reduce(dst, *op, *of),
+            Op::Any(of) => self.any(dst, *of),
             Op::Mma { acc, a, b } => self.mma(dst, *acc, a, b),
             Op::MmaAsync { acc, a, b } => self.mma_async(dst, *acc, a, b),
             Op::MmaWait { of, pending } => self.mma_wait(dst, *of, *pending),

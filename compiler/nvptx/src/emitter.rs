@@ -135,6 +135,15 @@ impl<'c, 'k> Emitter<'c, 'k> {
             is_columns: vec![false; kernel.types.len()],
         }
     }
+    /// Makes the scalar arguments a role's own, so that what several roles compute of them is computed in each: before
+    /// the roles part it would live through all of them, in the registers of the smallest.
+    pub fn own_scalars(&mut self, args: &[Arg<'c>]) {
+        let own = |arg: &Arg<'c>| match arg {
+            Arg::Scalar(Any::IntValue(v)) => Arg::Scalar(asm::opaque(&self.b, *v).into()),
+            other => other.clone(),
+        };
+        self.args = args.iter().map(own).collect();
+    }
     /// Enters a loop before whose first iteration `prelude` runs. Whether it is an outermost one.
     pub fn enter_loop(&mut self, prelude: BasicBlock<'c>) -> bool {
         if self.prelude.is_some() {
@@ -399,6 +408,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::RowIota
             | Op::ColIota
             | Op::Reduce(..)
+            | Op::Any(_)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }
             | Op::MmaWait { .. }
@@ -427,6 +437,7 @@ impl<'c, 'k> Emitter<'c, 'k> {
             | Op::RowIota
             | Op::ColIota
             | Op::Reduce(..)
+            | Op::Any(_)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }
             | Op::MmaWait { .. }

@@ -258,7 +258,7 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Re
         thread: tid,
         first_thread: 0,
     };
-    let mut e = Emitter::new(b, kernel, facts, arguments, shared, lane, team);
+    let mut e = Emitter::new(b, kernel, facts, arguments.clone(), shared, lane, team);
     let mut first = 0;
     for (n, role) in kernel.roles.iter().enumerate() {
         let body = e.b.block("body");
@@ -283,6 +283,9 @@ fn fill<'c>(b: Build<'c>, kernel: &Kernel, facts: &'static target::Target) -> Re
         };
         if let Some(count) = role.registers {
             e.set_registers(count)?;
+        }
+        if kernel.roles.len() > 1 {
+            e.own_scalars(&arguments.0);
         }
         e.apart = false;
         e.statements(&role.body, &[])?;

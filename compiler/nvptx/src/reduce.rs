@@ -32,6 +32,20 @@ impl<'c> Emitter<'c, '_> {
         };
         self.combine(op, v, b.call(name, &[], &args))
     }
+    /// Emits whether `of` holds in any element that a lane of the warp has.
+    pub fn any(&mut self, dst: Val, of: Val) -> Result<()> {
+        if self.ty(of)?.dtype != Dtype::Bool {
+            return malformed(format!("{of} is no predicate"));
+        }
+        let registers = self.registers(of)?.to_vec();
+        let mut own = self.b.c1(false);
+        for r in registers {
+            own = self.b.or(own, r.into_int_value());
+        }
+        let args = [self.b.c32(-1).into(), own.into()];
+        let any = self.b.call("llvm.nvvm.vote.any.sync", &[], &args);
+        self.define(dst, vec![any])
+    }
     /// Emits a reduction of the columns of `of`.
     pub fn reduce(&mut self, dst: Val, op: ReduceOp, of: Val) -> Result<()> {
         let (from, to) = (self.ty(of)?, self.ty(dst)?);

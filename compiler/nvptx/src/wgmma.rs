@@ -5,6 +5,12 @@
 //! in the high one, which is a constant. The low word is computed as one 32-bit number, what loops do not change of it
 //! before them, and a step of the inner dimension adds a constant: ptxas keeps all of it in uniform registers, where the
 //! same number of 64-bit constants would take registers of every lane.
+//!
+//! ptxas keeps products in flight only where nothing else defines what they read or write between their issue and the wait
+//! for them; else it serialises them, with a warning (`C7513`, `C7515`). So a program scales accumulators before a fence,
+//! and converts a left operand in registers behind the wait for the product that had those registers before. What is to
+//! overlap with a product stands before the wait for an mbarrier that precedes the wait for the product: see
+//! [`Emitter::statements`].
 
 use drawloom_kernel::ir::{Dtype, Frag, Layout, Operand, SharedView, Val};
 

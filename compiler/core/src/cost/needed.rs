@@ -170,6 +170,7 @@ pub(super) fn operands(op: &Op) -> Vec<Val> {
         | Op::WarpInRole
         | Op::RowIota
         | Op::ColIota
+        | Op::Any(_)
         | Op::Mma { .. }
         | Op::MmaAsync { .. }
         | Op::MmaWait { .. }
@@ -192,6 +193,7 @@ fn scope_of(v: Val, defs: &BTreeMap<Val, Def<'_>>, known: &mut BTreeMap<Val, Opt
                 .try_fold(Scope::Launch, |widest, s| s.map(|s| widest.max(s))),
             Op::WarpInRole
             | Op::Reduce(..)
+            | Op::Any(_)
             | Op::Mma { .. }
             | Op::MmaAsync { .. }
             | Op::MmaWait { .. }

@@ -264,6 +264,7 @@ fn operand_registers(op: &Op) -> u32 {
         | Op::ColIota
         | Op::Map(..)
         | Op::Reduce(..)
+        | Op::Any(_)
         | Op::MmaAsync { .. }
         | Op::MmaWait { .. }
         | Op::LoadGlobal { .. }

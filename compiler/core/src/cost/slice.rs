@@ -98,6 +98,8 @@ pub(super) enum Node<'k> {
         carried: Vec<usize>,
         /// Values from outside that the body reads and that are not the same for the whole launch.
         free: Vec<Val>,
+        /// Whether the body asks which warp runs it.
+        by_warp: bool,
     },
     /// Choose.
     If {
@@ -203,6 +205,7 @@ impl<'k> Cutter<'k, '_> {
                     code.nodes.push(Node::Loop {
                         of: l,
                         id,
+                        by_warp: asks_for_warp(&body),
                         body,
                         carried,
                         free,
@@ -306,6 +309,16 @@ impl<'k> Code<'k> {
             });
         }
     }
+}
+
+/// Whether the walk of the code depends on the number of the warp beyond whether it is the first.
+fn asks_for_warp(code: &Code<'_>) -> bool {
+    code.nodes.iter().any(|node| match node {
+        Node::Let(_, op) => matches!(op, Op::WarpInRole),
+        Node::Elements(..) | Node::Tile { .. } => false,
+        Node::Loop { by_warp, .. } => *by_warp,
+        Node::If { then, otherwise, .. } => asks_for_warp(then) || asks_for_warp(otherwise),
+    })
 }
 
 /// Values that a walk of the code reads from outside.

@@ -3,12 +3,15 @@
 //! Nothing is walked twice: CTAs that agree on the values their code reads share a result, and so do loops, whichever
 //! warp, role iteration or CTA runs them. A causal kernel over 16 384 x 16 384 positions and 128 heads is walked as its
 //! 128 different query tiles.
+//!
+//! Guards are taken to hold: a vote is false, and so is a verdict read from shared memory. What is computed again where
+//! one does not hold depends on the data, and is not counted.
 
 use super::slice::{Code, CountedBy, Direction, Elements, Node, RoleSlice, slice};
 use super::value::{Abs, float, map, reduce};
 use super::work::Work;
 use super::{CostError, Counts, Group, Inputs};
-use drawloom_kernel::ir::{Dtype, Kernel, Loop, Op, ParamId, ParamKind, Val};
+use drawloom_kernel::ir::{Dtype, Frag, Kernel, Loop, Op, ParamId, ParamKind, Val};
 use std::collections::HashMap;
 
 /// Counts what a launch of `grid` CTAs does.
@@ -84,8 +87,8 @@ struct Walk<'a> {
     cta: u32,
     /// Warp in its role.
     warp: u32,
-    /// Results of loops, by loop, whether the role's first warp runs it, and what it reads.
-    loops: HashMap<(u32, bool, Vec<Abs>), LoopResult>,
+    /// Results of loops, by the loop and the warp as far as it matters, and by what it reads.
+    loops: HashMap<((u32, u32), Vec<Abs>), LoopResult>,
 }
 
 impl Walk<'_> {
@@ -153,7 +156,11 @@ impl Walk<'_> {
                     body,
                     carried,
                     free,
-                } => self.run(of, *id, body, carried, free, sum)?,
+                    by_warp,
+                } => {
+                    let warp = if *by_warp { self.warp } else { self.warp.min(1) };
+                    self.run(of, (*id, warp), body, carried, free, sum)?;
+                }
                 Node::If {
                     cond,
                     then,
@@ -188,7 +195,7 @@ impl Walk<'_> {
     fn run(
         &mut self,
         of: &Loop,
-        id: u32,
+        id: (u32, u32),
         body: &Code<'_>,
         carried: &[usize],
         free: &[Val],
@@ -202,7 +209,7 @@ impl Walk<'_> {
         let mut key = vec![Abs::Int(lo), Abs::Int(hi)];
         key.extend(carried.iter().map(|&i| self.value(of.carried[i].init).clone()));
         key.extend(free.iter().map(|v| self.value(*v).clone()));
-        let key = (id, self.warp == 0, key);
+        let key = (id, key);
         if !self.loops.contains_key(&key) {
             let mut work = Work::none(self.kernel.params.len());
             let mut state: Vec<Abs> = carried
@@ -275,6 +282,9 @@ impl Walk<'_> {
             } => self.load(dst, *tensor, at, *guard, *fill)?,
             Op::ConstF(x) => float(*x, dst),
             Op::Reduce(reduce_op, of) => reduce(*reduce_op, self.value(*of), dst, ty, self.kernel.ty(*of)),
+            // What a guard found, and what it left in shared memory for others: see the module's documentation.
+            Op::Any(_) => Abs::Int(0),
+            Op::LoadShared(_) if ty == Frag::scalar(Dtype::I32) => Abs::Int(0),
             Op::Mma { .. } | Op::MmaAsync { .. } | Op::MmaWait { .. } | Op::LoadShared(_) => Abs::Unknown(dst),
         })
     }

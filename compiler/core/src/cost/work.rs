@@ -139,6 +139,11 @@ pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
         Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) => {}
         Op::Cta | Op::WarpInRole | Op::RowIota | Op::ColIota => w.issue_milli = 1000,
         Op::Map(map, args) => of_map(kernel, *map, ty, args, n, &mut w),
+        // A vote, behind the disjunction of what the lane holds.
+        Op::Any(of) => {
+            w.issue_milli = 1000 * u64::from(per_lane(kernel.ty(*of)));
+            w.latency = EXCHANGE_LATENCY;
+        }
         Op::Reduce(op, of) => {
             let from = kernel.ty(*of);
             // One operation an element; a maximum takes three operands from sm_100 on, two here.

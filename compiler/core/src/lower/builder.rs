@@ -1,9 +1,10 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
 use drawloom_kernel::ir::{
-    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, Kernel, Layout, MapOp, Op, Param, ParamId,
-    ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
+    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, Loop, MapOp, Op,
+    Param, ParamId, ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
+use drawloom_kernel::target;
 use std::collections::HashMap;
 
 /// A kernel under construction. Statements go to the innermost open block.
@@ -90,13 +91,19 @@ impl Builder {
         cols: u32,
         alias: Option<BufId>,
     ) -> BufId {
+        // What bulk copies write and asynchronous products read.
+        let layout = if target::target(&self.kernel.target).is_some_and(|t| t.tma) {
+            BufferLayout::Panels
+        } else {
+            BufferLayout::Swizzled
+        };
         self.kernel.buffers.push(Buffer {
             name: name.to_owned(),
             dtype,
             slots,
             rows,
             cols,
-            layout: BufferLayout::Swizzled,
+            layout,
             alias,
         });
         BufId(self.kernel.buffers.len() as u32 - 1)
@@ -110,6 +117,43 @@ impl Builder {
     /// Closes the innermost block.
     pub fn close(&mut self) -> Block {
         Block(self.blocks.pop().expect("invariant: open and close are paired"))
+    }
+
+    /// `for var in 0..hi { body(var) }`, without carried values.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn repeat<E>(&mut self, hi: Val, body: impl FnOnce(&mut Builder, Val) -> Result<(), E>) -> Result<(), E> {
+        let lo = self.int(0);
+        let var = self.kernel.new_val(Frag::scalar(Dtype::I32));
+        self.open();
+        body(self, var)?;
+        let body = self.close();
+        self.push(Stmt::Loop(Loop {
+            var,
+            lo,
+            hi,
+            carried: Vec::new(),
+            body,
+        }));
+        Ok(())
+    }
+
+    /// `if cond { then() }`.
+    ///
+    /// # Errors
+    /// Those of `then`.
+    pub fn when<E>(&mut self, cond: Val, then: impl FnOnce(&mut Builder) -> Result<(), E>) -> Result<(), E> {
+        self.open();
+        then(self)?;
+        let then = self.close();
+        self.push(Stmt::If(If {
+            cond,
+            then,
+            otherwise: Block::default(),
+            results: Vec::new(),
+        }));
+        Ok(())
     }
 
     /// Appends a statement.

@@ -48,6 +48,8 @@ pub enum Meaning {
     Size(String),
     /// The number of splits.
     Splits,
+    /// The number of CTAs.
+    Ctas,
     /// A run-time scalar of the spec.
     Scalar(String),
 }

@@ -27,6 +27,8 @@ pub struct Tiles {
     pub segments: Vec<(TileKind, Val)>,
     /// Iterations in all.
     pub count: Val,
+    /// Whether the last segment has at most one iteration: the mask's edge is the tensor's.
+    pub one_at_the_end: bool,
 }
 
 struct Cut {
@@ -38,6 +40,8 @@ struct Cut {
     no_left: bool,
     /// Whether the full part is empty for every tile.
     no_full: bool,
+    /// Whether the right edge is at most one tile.
+    one_right: bool,
 }
 
 /// Emits the arithmetic into the current block.
@@ -72,6 +76,7 @@ pub fn lower_ranges(b: &mut Builder, leaves: &Leaves, ranges: &Ranges, block_n: 
             full_end,
             no_left,
             no_full,
+            one_right: !no_full && no_left && piece.certain.hi == piece.possible.hi,
         });
     }
     sort(b, &mut cuts);
@@ -79,6 +84,7 @@ pub fn lower_ranges(b: &mut Builder, leaves: &Leaves, ranges: &Ranges, block_n: 
     let mut segments = Vec::new();
     let mut count = b.int(0);
     let mut previous: Option<Val> = None;
+    let one_at_the_end = matches!(cuts.as_slice(), [cut] if cut.one_right);
     for cut in cuts {
         // Tiles that an earlier piece has visited are skipped.
         let (first, end, full_first, full_end) = match previous {
@@ -114,7 +120,12 @@ pub fn lower_ranges(b: &mut Builder, leaves: &Leaves, ranges: &Ranges, block_n: 
         // A mask that hides everything: the loop is there, and does not run.
         segments.push((TileKind::Edge, count));
     }
-    Ok(Tiles { runs, segments, count })
+    Ok(Tiles {
+        runs,
+        segments,
+        count,
+        one_at_the_end,
+    })
 }
 
 /// Orders the pieces by their first tile with a fixed network of exchanges.
@@ -135,6 +146,7 @@ fn sort(b: &mut Builder, cuts: &mut [Cut]) {
             exchange(b, &mut x.full_end, &mut y.full_end);
             let (no_left, no_full) = (x.no_left && y.no_left, x.no_full && y.no_full);
             (x.no_left, y.no_left, x.no_full, y.no_full) = (no_left, no_left, no_full, no_full);
+            (x.one_right, y.one_right) = (false, false);
         }
     }
 }
@@ -154,6 +166,28 @@ impl Tiles {
             };
         }
         tile
+    }
+
+    /// The same iterations from the last to the first, of which there is at least one: `(last, segments)` where iteration
+    /// `t` of the reversed order is iteration `last - t` of this one. With nothing to visit, the one iteration meets a tile
+    /// that the mask hides. The first segment is an edge.
+    pub fn backward(&self, b: &mut Builder) -> (Val, Vec<(TileKind, Val)>) {
+        let one = b.int(1);
+        let count = b.max(self.count, one);
+        let last = b.sub(count, one);
+        let n = self.segments.len();
+        let segments = (0..n)
+            .rev()
+            .map(|i| {
+                let end = match i {
+                    0 => count,
+                    _ if i + 1 == n && self.one_at_the_end => one,
+                    _ => b.sub(self.count, self.segments[i - 1].1),
+                };
+                (self.segments[i].0, end)
+            })
+            .collect();
+        (last, segments)
     }
 
     /// The part of the iterations that split `split` of `splits` sees: `(begin, segments, count)` where iteration `t` of

@@ -16,11 +16,11 @@
 //! number of groups that may still be pending at each wait is a constant. The kernel interpreter checks the result: a
 //! missing wait, barrier or slot is a race there.
 
+use super::rename::{self, Names};
 use crate::lower::Unsupported;
 use drawloom_kernel::ir::{
     Block, BufId, Carried, Dtype, Effect, Frag, If, Kernel, Loop, MapOp, Op, Operand, Segment, Stmt, Stream, Val,
 };
-use std::collections::HashMap;
 
 /// Expands every stream in the kernel's roles.
 ///
@@ -126,7 +126,7 @@ fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) 
     let segment_count = segments.len();
     for (n, (segment, plans)) in segments.into_iter().zip(plans).enumerate() {
         let end = segment.end;
-        let mut renamed: HashMap<Val, Val> = HashMap::new();
+        let mut renamed = Names::new();
         let loop_var = kernel.new_val(i32s);
         renamed.insert(var, loop_var);
         let mut loop_carried = Vec::new();
@@ -147,7 +147,7 @@ fn expand(kernel: &mut Kernel, out: &mut Vec<Stmt>, stream: Stream, warps: u32) 
             });
         }
         let body = iteration(kernel, &stages, &segment, &plans, var, count, warps);
-        let body = rename_block(kernel, &body, &mut renamed);
+        let body = rename::block(kernel, &body, &mut renamed);
         for (c, next) in loop_carried.iter_mut().zip(&segment.next) {
             c.next = renamed.get(next).copied().unwrap_or(*next);
         }
@@ -264,8 +264,8 @@ fn guarded(kernel: &mut Kernel, out: &mut Vec<Stmt>, var: Val, t: Val, count: Va
         dst: cond,
         op: Op::Map(MapOp::Lt, vec![t, count]),
     });
-    let mut renamed = HashMap::from([(var, t)]);
-    let then = rename_block(kernel, block, &mut renamed);
+    let mut renamed = Names::from([(var, t)]);
+    let then = rename::block(kernel, block, &mut renamed);
     out.push(Stmt::If(If {
         cond,
         then,
@@ -284,7 +284,7 @@ fn constant(kernel: &mut Kernel, out: &mut Vec<Stmt>, value: i64) -> Val {
 }
 
 /// The buffer that a stage's block copies into.
-fn written(block: &Block) -> Option<BufId> {
+pub(super) fn written(block: &Block) -> Option<BufId> {
     block.0.iter().find_map(|s| match s {
         Stmt::Do(Effect::Copy { dst, .. }) => Some(dst.buf),
         Stmt::If(i) => written(&i.then).or_else(|| written(&i.otherwise)),
@@ -293,7 +293,8 @@ fn written(block: &Block) -> Option<BufId> {
     })
 }
 
-fn reads(stmt: &Stmt, buf: BufId) -> bool {
+/// Whether a statement reads a buffer.
+pub(super) fn reads(stmt: &Stmt, buf: BufId) -> bool {
     let of = |o: &Operand| match o {
         Operand::Shared(v) | Operand::SharedT(v) => v.buf == buf,
         Operand::Reg(_) => false,
@@ -311,86 +312,5 @@ fn reads(stmt: &Stmt, buf: BufId) -> bool {
         Stmt::Loop(l) => l.body.0.iter().any(|s| reads(s, buf)),
         Stmt::If(i) => i.then.0.iter().chain(&i.otherwise.0).any(|s| reads(s, buf)),
         Stmt::Stream(_) => false,
-    }
-}
-
-/// A copy of a block with fresh definitions.
-fn rename_block(kernel: &mut Kernel, block: &Block, map: &mut HashMap<Val, Val>) -> Block {
-    Block(block.0.iter().map(|s| rename_stmt(kernel, s, map)).collect())
-}
-
-fn fresh(kernel: &mut Kernel, v: Val, map: &mut HashMap<Val, Val>) -> Val {
-    let ty = kernel.ty(v);
-    let new = kernel.new_val(ty);
-    map.insert(v, new);
-    new
-}
-
-fn rename_stmt(kernel: &mut Kernel, stmt: &Stmt, map: &mut HashMap<Val, Val>) -> Stmt {
-    match stmt {
-        Stmt::Let { dst, op } => {
-            let mut op = op.clone();
-            drawloom_kernel::ir::visit_op_mut(&mut op, &mut |v| *v = map.get(v).copied().unwrap_or(*v));
-            Stmt::Let {
-                dst: fresh(kernel, *dst, map),
-                op,
-            }
-        }
-        Stmt::Do(effect) => {
-            let mut effect = effect.clone();
-            drawloom_kernel::ir::visit_effect_mut(&mut effect, &mut |v| *v = map.get(v).copied().unwrap_or(*v));
-            Stmt::Do(effect)
-        }
-        Stmt::Loop(l) => {
-            let get = |v: Val, map: &HashMap<Val, Val>| map.get(&v).copied().unwrap_or(v);
-            let (lo, hi) = (get(l.lo, map), get(l.hi, map));
-            let inits: Vec<Val> = l.carried.iter().map(|c| get(c.init, map)).collect();
-            let var = fresh(kernel, l.var, map);
-            let args: Vec<Val> = l.carried.iter().map(|c| fresh(kernel, c.arg, map)).collect();
-            let body = rename_block(kernel, &l.body, map);
-            let carried = l
-                .carried
-                .iter()
-                .zip(inits.into_iter().zip(args))
-                .map(|(c, (init, arg))| {
-                    let next = get(c.next, map);
-                    Carried {
-                        arg,
-                        init,
-                        next,
-                        result: fresh(kernel, c.result, map),
-                    }
-                })
-                .collect();
-            Stmt::Loop(Loop {
-                var,
-                lo,
-                hi,
-                carried,
-                body,
-            })
-        }
-        Stmt::If(i) => {
-            let get = |v: Val, map: &HashMap<Val, Val>| map.get(&v).copied().unwrap_or(v);
-            let cond = get(i.cond, map);
-            let then = rename_block(kernel, &i.then, map);
-            let otherwise = rename_block(kernel, &i.otherwise, map);
-            let results = i
-                .results
-                .iter()
-                .map(|p| drawloom_kernel::ir::Phi {
-                    then: get(p.then, map),
-                    otherwise: get(p.otherwise, map),
-                    result: fresh(kernel, p.result, map),
-                })
-                .collect();
-            Stmt::If(If {
-                cond,
-                then,
-                otherwise,
-                results,
-            })
-        }
-        Stmt::Stream(_) => unreachable!("invariant: streams are not nested in streams"),
     }
 }

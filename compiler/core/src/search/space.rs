@@ -3,7 +3,7 @@
 use super::{Problem, Purpose, Reason};
 use crate::cost::BASE_REGISTERS;
 use crate::device::RESERVED_SHARED;
-use crate::schedule::{Keys, Pack, QueryHome, Schedule};
+use crate::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 use crate::target::{SMALL_SHARED, Target, register_limit};
 use drawloom_kernel::verify::Limit;
 
@@ -64,6 +64,9 @@ pub(super) fn enumerate(problem: &Problem<'_>, purpose: Purpose) -> Vec<(Point, 
                             pack,
                             keys,
                             min_ctas: 1,
+                            fetch: Fetch::Together,
+                            reference: Reference::Running,
+                            staging: Staging::Query,
                         };
                         points.push(check(problem, schedule, purpose));
                     }

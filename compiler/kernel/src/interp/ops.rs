@@ -52,6 +52,7 @@ impl Cta<'_> {
                 }
                 value::map(*op, ty, &args)?
             }
+            Op::Any(of) => value::any(warp.get(*of)?),
             Op::Reduce(op, of) => value::reduce(*op, self.kernel.ty(*of).layout, cols, warp.get(*of)?),
             Op::Mma { acc, a, b } => {
                 let Data::F(acc) = warp.get(*acc)?.data.clone() else {

@@ -110,7 +110,7 @@ fn visit_views(stmt: &Stmt, f: &mut impl FnMut(&SharedView, u32)) {
             }
             Op::LoadShared(v) => f(v, 0),
             Op::ConstF(_) | Op::ConstI(_) | Op::Param(_) | Op::Cta | Op::WarpInRole | Op::RowIota => {}
-            Op::ColIota | Op::Map(..) | Op::Reduce(..) | Op::MmaWait { .. } | Op::LoadGlobal { .. } => {}
+            Op::ColIota | Op::Map(..) | Op::Reduce(..) | Op::Any(_) | Op::MmaWait { .. } | Op::LoadGlobal { .. } => {}
         },
         Stmt::Do(effect) => match effect {
             Effect::Copy { kind, dst, .. } => match kind {

@@ -330,6 +330,18 @@ pub(super) fn reduce(op: ReduceOp, layout: Layout, cols: usize, of: &Value) -> V
     }
 }
 
+/// Whether a predicate holds in any element; see [`Op::Any`].
+pub(super) fn any(of: &Value) -> Value {
+    let Data::B(v) = &of.data else {
+        unreachable!("invariant: the verifier checks dtypes")
+    };
+    Value {
+        rows: 1,
+        cols: 1,
+        data: Data::B(vec![v.contains(&true)]),
+    }
+}
+
 /// Sums in the order of the hardware: each lane its columns, then lanes in pairs (which for four lanes of a quad is
 /// `(0 + 1) + (2 + 3)`).
 fn reduce_rows<T: Copy>(v: &[T], from: usize, layout: Layout, to: usize, zero: T, f: impl Fn(T, T) -> T) -> Vec<T> {

@@ -208,6 +208,7 @@ fn op(op: &Op) -> String {
         Op::Map(m, args) => format!("map.{} {}", map_name(*m), list(args.iter().map(Val::to_string))),
         Op::Reduce(ReduceOp::Sum, v) => format!("reduce.sum {v}"),
         Op::Reduce(ReduceOp::Max, v) => format!("reduce.max {v}"),
+        Op::Any(v) => format!("any {v}"),
         Op::Mma { acc, a, b } => format!("mma {acc}, {}, {}", operand(a), operand(b)),
         Op::MmaAsync { acc, a, b } => {
             let acc = acc.map_or("zero".to_string(), |v| v.to_string());

@@ -51,6 +51,12 @@ pub(super) fn check(c: &mut Checker, dst: Val, op: &Op) {
             });
         }
         Op::Map(op, args) => map(c, dst, ty, *op, args),
+        Op::Any(of) => {
+            result_is(c, dst, ty, Frag::scalar(Dtype::Bool));
+            if let Some(of_ty) = c.used(*of) {
+                dtype_is(c, *of, of_ty, &[Dtype::Bool]);
+            }
+        }
         Op::Reduce(_, of) => {
             let Some(of_ty) = c.used(*of) else { return };
             reduce(c, dst, ty, *of, of_ty);

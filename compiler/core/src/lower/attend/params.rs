@@ -4,7 +4,7 @@ use super::super::builder::Builder;
 use super::super::declare::{outputs, partials, sizes};
 use super::super::operator::Operator;
 use super::super::{Meaning, Unsupported};
-use crate::schedule::{Keys, Schedule};
+use crate::schedule::{Fetch, Keys, Schedule};
 use drawloom_kernel::ir::{Access, Dtype, ParamId, Val};
 use drawloom_lang::spec::AxisId;
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ pub(super) struct Params {
     pub(super) scalars: BTreeMap<String, Val>,
     pub(super) partials: Vec<ParamId>,
     pub(super) splits: Option<Val>,
+    /// CTAs of the launch, where each takes several query tiles.
+    pub(super) ctas: Option<Val>,
     pub(super) meaning: Vec<Meaning>,
 }
 
@@ -26,6 +28,10 @@ pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u3
     let splits_param = (schedule.keys == Keys::Split).then(|| {
         meaning.push(Meaning::Splits);
         b.scalar_param("splits", Dtype::I32)
+    });
+    let ctas_param = (schedule.fetch == Fetch::Producer).then(|| {
+        meaning.push(Meaning::Ctas);
+        b.scalar_param("ctas", Dtype::I32)
     });
     let mut tensors = BTreeMap::new();
     for input in &op.spec.inputs {
@@ -71,12 +77,14 @@ pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u3
         lens.insert(id, v);
     }
     let splits = splits_param.map(|p| b.read_param(p));
+    let ctas = ctas_param.map(|p| b.read_param(p));
     Ok(Params {
         tensors,
         lens,
         scalars,
         partials,
         splits,
+        ctas,
         meaning,
     })
 }

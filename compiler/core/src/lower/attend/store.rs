@@ -6,7 +6,7 @@ use super::super::expr::Exprs;
 use super::super::operator::Operator;
 use super::params::Params;
 use super::tile::{Tile, row_coords, row_index};
-use crate::schedule::Schedule;
+use crate::schedule::{Fetch, Schedule};
 use drawloom_kernel::ir::{BufId, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, SharedView, Val};
 
 /// Writes `(m, l, o)` of this split, in the graph's units.
@@ -55,12 +55,10 @@ pub(super) fn store_outputs(
     params: &Params,
     tile: &Tile,
     exprs: &mut Exprs,
-    q_buf: BufId,
-    elem: Dtype,
-    e: u32,
+    staging: &[Option<BufId>],
 ) -> Result<(), Unsupported> {
     let coords = row_coords(b, op, schedule, tile);
-    for output in &op.spec.outputs {
+    for (output, staging) in op.spec.outputs.iter().zip(staging) {
         let value = op
             .graph
             .outputs
@@ -77,7 +75,7 @@ pub(super) fn store_outputs(
             b.map(MapOp::Convert, dtype, &[value])
         };
         let ty = b.ty(value);
-        if ty.cols == 1 {
+        let Some(staging) = *staging else {
             let at = output.axes.iter().map(|a| coords[a]).collect();
             b.effect(Effect::StoreGlobal {
                 tensor,
@@ -86,36 +84,57 @@ pub(super) fn store_outputs(
                 value,
             });
             continue;
-        }
+        };
         if output.axes.last() != op.spec.inputs[op.attend.v.index()].axes.last() {
             return Err(Unsupported::new(format!(
                 "output `{}` whose last axis is not the values'",
                 output.name
             )));
         }
-        let q_cols = b.kernel.buffers[q_buf.index()].cols;
-        // Each warp overwrites only rows of the query tile that it alone has read.
-        let alias = (q_cols == e && elem == dtype).then_some(q_buf);
-        let staging = b.buffer("out", dtype, 1, schedule.block_m, e, alias);
-        let dst = SharedView {
+        let own_rows = SharedView {
             buf: staging,
             slot: None,
             row: Some(tile.warp_row),
             col: 0,
             rows: ty.rows,
-            cols: e,
+            cols: ty.cols,
         };
-        b.effect(Effect::StoreShared { dst, value });
+        let at = row_index(b, op, schedule, tile, &output.axes);
+        if schedule.fetch == Fetch::Producer {
+            // Each warp hands its rows to the copy engine, which has read those of the tile before by now.
+            b.effect(Effect::TmaStoreWait { pending: 0 });
+            b.effect(Effect::StoreShared {
+                dst: own_rows.clone(),
+                value,
+            });
+            b.effect(Effect::FenceProxyAsync);
+            let dst = GlobalTile {
+                tensor,
+                at,
+                col: 0,
+                rows: ty.rows,
+                cols: ty.cols,
+                first_row: b.add(tile.first_row, tile.warp_row),
+                row_limit: tile.rows,
+            };
+            b.effect(Effect::TmaStore { src: own_rows, dst });
+            if b.kernel.buffers[staging.index()].alias.is_some() {
+                // The next query tile comes where the rows lie.
+                b.effect(Effect::TmaStoreWait { pending: 0 });
+            }
+            continue;
+        }
+        b.effect(Effect::StoreShared { dst: own_rows, value });
         b.effect(Effect::Barrier {
             id: 0,
             warps: schedule.warps,
         });
         let dst = GlobalTile {
             tensor,
-            at: row_index(b, op, schedule, tile, &output.axes),
+            at,
             col: 0,
             rows: schedule.block_m,
-            cols: e,
+            cols: ty.cols,
             first_row: tile.first_row,
             row_limit: tile.rows,
         };

@@ -7,18 +7,29 @@ use super::super::operator::Operator;
 use super::super::tiles::{TileKind, Tiles};
 use super::params::Params;
 use super::tile::Tile;
-use crate::schedule::Schedule;
+use crate::schedule::{Fetch, Reference, Schedule};
 use drawloom_kernel::ir::{
     BufId, Carried, CopyKind, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, Operand, ReduceOp, RowIndex, Segment,
     Stage, Stream, Val,
 };
+
+/// In which order the tiles are visited.
+#[derive(Clone, Copy)]
+pub(super) enum Visits {
+    /// In key order, from this iteration of the whole on.
+    From(Val),
+    /// Against it, from this iteration of the whole down: the edge that causal masks have comes first.
+    Down(Val),
+}
 
 /// What the loop is made of.
 pub(super) struct Loop<'a, 'g> {
     pub(super) op: &'a Operator<'g>,
     pub(super) schedule: &'a Schedule,
     pub(super) tiles: &'a Tiles,
-    pub(super) begin: Val,
+    pub(super) visits: Visits,
+    /// What full tiles subtract.
+    pub(super) reference: Reference,
     pub(super) k_buf: BufId,
     pub(super) v_buf: BufId,
     pub(super) q: Operand,
@@ -44,7 +55,11 @@ impl<'g> Loop<'_, 'g> {
             layout: Layout::Mma,
         };
         let (m_ty, l_ty, o_ty) = (f32s(self.mt, 1), f32s(self.mt, 4), f32s(self.mt, self.e));
-        let carried: Vec<Carried> = [(m_ty, f32::NEG_INFINITY), (l_ty, 0.0), (o_ty, 0.0)]
+        let lowest = match self.reference {
+            Reference::Zero => 0.0,
+            Reference::Running | Reference::First => f32::NEG_INFINITY,
+        };
+        let carried: Vec<Carried> = [(m_ty, lowest), (l_ty, 0.0), (o_ty, 0.0)]
             .into_iter()
             .map(|(ty, init)| {
                 let init = b.def(ty, Op::ConstF(init));
@@ -93,7 +108,10 @@ impl<'g> Loop<'_, 'g> {
 
     /// First key of the tile that iteration `var` visits.
     fn base(&self, b: &mut Builder, var: Val) -> Val {
-        let t = b.add(self.begin, var);
+        let t = match self.visits {
+            Visits::From(begin) => b.add(begin, var),
+            Visits::Down(last) => b.sub(last, var),
+        };
         let tile = self.tiles.tile(b, t);
         let by = b.int(i64::from(self.schedule.block_n));
         b.mul(tile, by)
@@ -144,11 +162,11 @@ impl<'g> Loop<'_, 'g> {
             first_row,
             row_limit: params.lens[&self.op.attend.key],
         };
-        let kind = match self.schedule.access {
-            2 => CopyKind::Sync { bytes: 2 },
-            bytes => CopyKind::CpAsync { bytes },
-        };
-        b.effect(Effect::Copy { kind, src, dst });
+        b.effect(Effect::Copy {
+            kind: copy_kind(self.schedule),
+            src,
+            dst,
+        });
         Stage {
             lead,
             role: "producer".to_owned(),
@@ -228,10 +246,25 @@ impl<'g> Loop<'_, 'g> {
             y = b.mapf(MapOp::Select, &[seen, y, never]);
         }
 
+        let scale = b.float(self.factor as f32 * LOG2_E);
+        let values = Operand::Shared(whole(&b.kernel, self.v_buf, slot));
+        if self.reference == Reference::Zero || (self.reference == Reference::First && kind == TileKind::Full) {
+            let exponent = if self.reference == Reference::Zero {
+                b.mapf(MapOp::Mul, &[y, scale])
+            } else {
+                let shift = b.mapf(MapOp::Neg, &[m]);
+                b.mapf(MapOp::Fma, &[y, scale, shift])
+            };
+            let p = b.mapf(MapOp::Exp2, &[exponent]);
+            let sums = b.reduce(ReduceOp::Sum, p, 4);
+            let l_next = b.mapf(MapOp::Add, &[l, sums]);
+            let o_next = self.weigh(b, o, p, values);
+            return Ok([m, l_next, o_next]);
+        }
+
         // The maximum as it is subtracted: of the scores in powers of two, rounded once, so that what later tiles take
         // away from earlier ones is exactly what these were reduced by. Rows that have seen nothing yet take 0, so that
         // no infinity meets another.
-        let scale = b.float(self.factor as f32 * LOG2_E);
         let tile_max = b.reduce(ReduceOp::Max, y, 1);
         let tile_max = b.mapf(MapOp::Mul, &[tile_max, scale]);
         let m_next = b.mapf(MapOp::Max, &[m, tile_max]);
@@ -247,18 +280,22 @@ impl<'g> Loop<'_, 'g> {
         let sums = b.reduce(ReduceOp::Sum, p, 4);
         let l_next = b.mapf(MapOp::Fma, &[l, decay, sums]);
         let o = b.mapf(MapOp::Mul, &[o, decay]);
+        let o_next = self.weigh(b, o, p, values);
+        Ok([m_next, l_next, o_next])
+    }
+
+    /// `o + p v`, with `p` in the inputs' type.
+    fn weigh(&self, b: &mut Builder, o: Val, p: Val, values: Operand) -> Val {
         let p = b.map(MapOp::Convert, self.elem, &[p]);
-        let values = Operand::Shared(whole(&b.kernel, self.v_buf, slot));
-        let o_ty = b.ty(o);
-        let o_next = b.def(
-            o_ty,
+        let ty = b.ty(o);
+        b.def(
+            ty,
             Op::Mma {
                 acc: o,
                 a: Operand::Reg(p),
                 b: values,
             },
-        );
-        Ok([m_next, l_next, o_next])
+        )
     }
 
     /// A score that does not fill the tile (a constant, a row or column vector) is spread over it.
@@ -268,5 +305,13 @@ impl<'g> Loop<'_, 'g> {
         }
         let zero = b.def(ty, Op::ConstF(0.0));
         b.mapf(MapOp::Add, &[y, zero])
+    }
+}
+
+/// How a tile comes to shared memory. A producer's copies are synchronous until the roles are told apart.
+pub(super) fn copy_kind(schedule: &Schedule) -> CopyKind {
+    match (schedule.fetch, schedule.access) {
+        (Fetch::Producer, bytes) | (Fetch::Together, bytes @ 2) => CopyKind::Sync { bytes },
+        (Fetch::Together, bytes) => CopyKind::CpAsync { bytes },
     }
 }

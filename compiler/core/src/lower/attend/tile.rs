@@ -33,50 +33,88 @@ pub(super) struct Tile {
     pub(super) split: Option<(Val, Val)>,
 }
 
-/// Which tile this CTA works on: the split is fastest, then the row tile (last rows, which see the most keys under causal
-/// masks, first), then the outer axes from the last to the first.
+/// The rows of one head (or of the heads that are packed), and the row tiles that they make.
+pub(super) fn row_tiles(
+    b: &mut Builder,
+    op: &Operator,
+    schedule: &Schedule,
+    params: &Params,
+) -> Result<(Val, Val, Option<Val>), Unsupported> {
+    let ratio = op.group().map(|(g, h)| b.div(params.lens[&h], params.lens[&g]));
+    let queries = params.lens[&op.attend.query];
+    let rows = match (schedule.pack, op.group(), ratio) {
+        (Pack::Queries, ..) => queries,
+        (Pack::QueriesAndHeads, Some(_), Some(ratio)) => b.mul(queries, ratio),
+        (Pack::QueriesAndHeads, ..) => return Err(Unsupported::new("packed heads without a grouped axis")),
+    };
+    let tiles = b.ceil_div(rows, schedule.block_m);
+    Ok((rows, tiles, ratio))
+}
+
+/// The outer axes that tiles are counted over, slowest first.
+pub(super) fn outer(op: &Operator, schedule: &Schedule) -> Vec<AxisId> {
+    let packed = match schedule.pack {
+        Pack::Queries => None,
+        Pack::QueriesAndHeads => op.group(),
+    };
+    op.outer()
+        .into_iter()
+        .map(|a| match packed {
+            Some((g, h)) if a == h => g,
+            Some(_) | None => a,
+        })
+        .collect()
+}
+
+/// Which tile of the launch.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The row tile, counted from the last: the last rows see the most keys under causal masks.
+    pub(super) m: Val,
+    /// The index over all outer axes, the last of which is fastest.
+    pub(super) outer: Val,
+    /// The split and the number of splits.
+    pub(super) split: Option<(Val, Val)>,
+}
+
+/// The tile of a CTA that has one: the split is fastest, then the row tile.
+pub(super) fn of_cta(
+    b: &mut Builder,
+    op: &Operator,
+    schedule: &Schedule,
+    params: &Params,
+) -> Result<Place, Unsupported> {
+    let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
+    let split = params.splits.map(|splits| (b.rem(cta, splits), splits));
+    let rest = params.splits.map_or(cta, |splits| b.div(cta, splits));
+    let (_, row_tiles, _) = row_tiles(b, op, schedule, params)?;
+    Ok(Place {
+        m: b.rem(rest, row_tiles),
+        outer: b.div(rest, row_tiles),
+        split,
+    })
+}
+
+/// The tile at a place.
 pub(super) fn locate(
     b: &mut Builder,
     op: &Operator,
     schedule: &Schedule,
     params: &Params,
-    mt: u32,
+    place: Place,
 ) -> Result<Tile, Unsupported> {
-    let group = op.group();
-    let ratio = group.map(|(g, h)| b.div(params.lens[&h], params.lens[&g]));
-    let packed = match schedule.pack {
-        Pack::Queries => None,
-        Pack::QueriesAndHeads => Some((
-            group.ok_or_else(|| Unsupported::new("packed heads without a grouped axis"))?,
-            ratio,
-        )),
-    };
-    let queries = params.lens[&op.attend.query];
-    let rows = match packed {
-        Some((_, Some(ratio))) => b.mul(queries, ratio),
-        Some((_, None)) | None => queries,
-    };
-    let mut rest = b.def(Frag::scalar(Dtype::I32), Op::Cta);
-    let split = params.splits.map(|splits| {
-        let split = b.rem(rest, splits);
-        rest = b.div(rest, splits);
-        (split, splits)
-    });
-    let row_tiles = b.ceil_div(rows, schedule.block_m);
-    let m = b.rem(rest, row_tiles);
-    rest = b.div(rest, row_tiles);
+    let mt = schedule.block_m / schedule.warps;
+    let (rows, row_tiles, ratio) = row_tiles(b, op, schedule, params)?;
+    let Place {
+        m,
+        outer: mut rest,
+        split,
+    } = place;
     let one = b.int(1);
     let last = b.sub(row_tiles, one);
     let m = b.sub(last, m);
     let mut fixed = BTreeMap::new();
-    let outer: Vec<AxisId> = op
-        .outer()
-        .into_iter()
-        .map(|a| match packed {
-            Some(((g, h), _)) if a == h => g,
-            Some(_) | None => a,
-        })
-        .collect();
+    let outer = outer(op, schedule);
     for (n, &axis) in outer.iter().enumerate().rev() {
         if n == 0 {
             fixed.insert(axis, rest);
@@ -88,7 +126,7 @@ pub(super) fn locate(
         }
     }
     // A grouped key head follows from the query head.
-    if let (None, Some((g, h)), Some(ratio)) = (&packed, group, ratio) {
+    if let (Pack::Queries, Some((g, h)), Some(ratio)) = (schedule.pack, op.group(), ratio) {
         let index = b.div(fixed[&h], ratio);
         fixed.insert(g, index);
     }

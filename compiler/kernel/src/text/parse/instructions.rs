@@ -46,6 +46,7 @@ impl Parser {
             }
             ("reduce", "sum") => Op::Reduce(ReduceOp::Sum, self.val()?),
             ("reduce", "max") => Op::Reduce(ReduceOp::Max, self.val()?),
+            ("any", "") => Op::Any(self.val()?),
             ("mma", "") => {
                 let acc = self.val()?;
                 let (a, b) = self.operands()?;

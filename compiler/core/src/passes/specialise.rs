@@ -1,0 +1,507 @@
+//! Warp specialisation: one program for all warps becomes a producer, which copies, and consumers, which compute.
+//!
+//! It stands right behind `lower`, whose copies are synchronous: from here on the two run at their own pace. Every buffer
+//! that a copy fills becomes a *pipe*: a ring of slots with two mbarriers each. The producer waits until a slot is empty,
+//! announces its bytes on the full barrier and issues a bulk copy that completes them; consumers wait for full barriers
+//! where they read ([`overlap`](super::overlap) decides where), and arrive at empty ones when they have.
+//!
+//! Both roles run the same scalar program, so they agree on tiles and trip counts without exchanging anything; what a role
+//! does not need is removed afterwards ([`dead`](super::dead)). Slots and phases follow from two clocks that both roles
+//! carry through the program: query tiles and stream iterations so far.
+//!
+//! The producer copies in the order in which consumers wait: keys of iteration `t`, then values of `t - 1`, which
+//! the overlapped loop reads an iteration later. The query tile comes behind the first keys: the slot of the keys is
+//! empty earlier.
+//!
+//! A barrier between parts of the program (not inside a stream) remains one of all warps that still run.
+
+use super::code::Code;
+use super::overlap;
+use super::pipeline::written;
+use super::rename::{self, Names};
+use crate::lower::Unsupported;
+use drawloom_kernel::ir::{
+    Block, BufId, Carried, CopyKind, Dtype, Effect, Frag, GlobalTile, If, Kernel, Loop, MapOp, MbarId, Mbarrier, Op,
+    Phi, Role, SharedView, Stmt, Stream, Val,
+};
+
+/// Warps of the producer's role: register budgets are given to warpgroups.
+const PRODUCER_WARPS: u32 = 4;
+
+/// Registers of a producer's and of a consumer's thread, by the number of consumer warpgroups: what is left of 512 for a
+/// lane of each warpgroup, in steps of 8. Of two groups, the second entry is for producers with more to compute.
+///
+/// # Source
+/// Shah et al. 2024, arXiv:2407.08608, and its implementation (`setmaxnreg` of 24/240, 40/232 and 32/160).
+const BUDGETS: [[(u32, u32); 2]; 3] = [[(56, 248); 2], [(24, 240), (40, 232)], [(32, 160); 2]];
+
+/// Definitions in a producer's program beyond which 24 registers may not hold its scalars.
+///
+/// # Source
+/// ptxas 13.5, 2026-11-25: no spill at 267 (dense), at 315 in one of two kernels (causal), always from 411 on (windows).
+const QUIET: usize = 300;
+
+/// Registers of a thread of each role, for `warps` computing warps.
+pub fn budgets(warps: u32, busy: bool) -> Option<(u32, u32)> {
+    let groups = (warps / 4) as usize;
+    let both = warps
+        .is_multiple_of(4)
+        .then(|| BUDGETS.get(groups.checked_sub(1)?).copied())
+        .flatten()?;
+    Some(both[usize::from(busy)])
+}
+
+/// Gives the roles of a specialised kernel their registers, by what is left of the producer's program.
+pub fn divide_registers(kernel: &mut Kernel) {
+    let [producer, consumer] = kernel.roles.as_mut_slice() else {
+        return;
+    };
+    if let Some((producing, computing)) = budgets(consumer.warps, definitions(&producer.body) > QUIET) {
+        producer.registers = Some(producing);
+        consumer.registers = Some(computing);
+    }
+}
+
+fn definitions(block: &Block) -> usize {
+    let count = |stmt: &Stmt| match stmt {
+        Stmt::Let { .. } => 1,
+        Stmt::Do(_) | Stmt::Stream(_) => 0,
+        Stmt::Loop(l) => definitions(&l.body),
+        Stmt::If(i) => definitions(&i.then) + definitions(&i.otherwise),
+    };
+    block.0.iter().map(count).sum()
+}
+
+/// A ring of slots that the producer fills and the consumers empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pipe {
+    pub(super) buf: BufId,
+    pub(super) slots: u32,
+    pub(super) full: MbarId,
+    pub(super) empty: MbarId,
+}
+
+impl Pipe {
+    /// The slot that use number `n` (from 0) takes, and the parity of that use of the slot.
+    pub(super) fn slot(&self, code: &mut Code<'_>, n: Val) -> (Val, Val) {
+        let slots = code.int(i64::from(self.slots));
+        let two = code.int(2);
+        let slot = code.arith(MapOp::Rem, n, slots);
+        let round = code.arith(MapOp::Div, n, slots);
+        (slot, code.arith(MapOp::Rem, round, two))
+    }
+
+    /// Waits until use `n` is filled; its slot.
+    pub(super) fn wait_full(&self, code: &mut Code<'_>, n: Val) -> Val {
+        let (slot, parity) = self.slot(code, n);
+        code.effect(Effect::MbarWait {
+            barrier: self.full,
+            slot,
+            parity,
+        });
+        slot
+    }
+
+    /// Gives the slot of use `n` back.
+    pub(super) fn release(&self, code: &mut Code<'_>, n: Val) {
+        let (slot, _) = self.slot(code, n);
+        code.effect(Effect::MbarArrive {
+            barrier: self.empty,
+            slot,
+        });
+    }
+
+    /// Fills the slot of use `n` as soon as it is empty.
+    fn fill(&self, code: &mut Code<'_>, n: Val, src: GlobalTile, mut dst: SharedView) {
+        let (slot, parity) = self.slot(code, n);
+        let one = code.int(1);
+        // The slot was empty before its first use.
+        let other = code.arith(MapOp::Sub, one, parity);
+        code.effect(Effect::MbarWait {
+            barrier: self.empty,
+            slot,
+            parity: other,
+        });
+        let bytes = dst.rows * dst.cols * code.kernel.buffers[self.buf.index()].dtype.bytes();
+        code.effect(Effect::MbarExpect {
+            barrier: self.full,
+            slot,
+            bytes,
+        });
+        dst.slot = Some(slot);
+        code.effect(Effect::Copy {
+            kind: CopyKind::Tma {
+                barrier: self.full,
+                slot,
+            },
+            src,
+            dst,
+        });
+    }
+}
+
+/// What both roles count: `i32` scalars.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    /// Query tiles so far.
+    pub(super) tiles: Val,
+    /// Stream iterations so far.
+    pub(super) steps: Val,
+}
+
+/// Splits the only role of a kernel into a producer and consumers.
+///
+/// # Errors
+/// [`Unsupported`] where the program has no such form.
+pub fn specialise(mut kernel: Kernel) -> Result<Kernel, Unsupported> {
+    let role = match kernel.roles.pop() {
+        Some(role) if kernel.roles.is_empty() => role,
+        _ => return Err(Unsupported::new("roles of a program that has several")),
+    };
+    let warps = role.warps;
+    budgets(warps, false).ok_or_else(|| Unsupported::new(format!("{warps} warps beside a producer")))?;
+    let pipes = declare_pipes(&mut kernel, &role.body, warps);
+    let copy = rename::block(&mut kernel, &role.body, &mut Names::new());
+
+    let mut code = Code::new(&mut kernel);
+    let warp = code.def(Frag::scalar(Dtype::I32), Op::WarpInRole);
+    let zero = code.int(0);
+    let first = code.def(Frag::scalar(Dtype::Bool), Op::Map(MapOp::Eq, vec![warp, zero]));
+    let (then, ()) = code.nested(|code| side(Side::Producer, &pipes, warps).whole(code, copy))?;
+    code.push(Stmt::If(If {
+        cond: first,
+        then,
+        otherwise: Block::default(),
+        results: Vec::new(),
+    }));
+    let producer = Block(code.stmts);
+
+    let mut code = Code::new(&mut kernel);
+    side(Side::Consumer, &pipes, warps).whole(&mut code, role.body)?;
+    let consumer = Block(code.stmts);
+    kernel.roles = vec![
+        Role {
+            name: "producer".to_owned(),
+            warps: PRODUCER_WARPS,
+            registers: None,
+            body: producer,
+        },
+        Role {
+            name: "consumer".to_owned(),
+            warps,
+            registers: None,
+            body: consumer,
+        },
+    ];
+    Ok(kernel)
+}
+
+/// One pipe for each buffer that a copy fills.
+fn declare_pipes(kernel: &mut Kernel, body: &Block, consumers: u32) -> Vec<Pipe> {
+    let mut buffers = Vec::new();
+    copied(body, &mut buffers);
+    let mut pipes = Vec::new();
+    for buf in buffers {
+        let (name, slots) = {
+            let b = &kernel.buffers[buf.index()];
+            (b.name.clone(), b.slots)
+        };
+        let mut barrier = |name: String, arrivals| {
+            kernel.mbarriers.push(Mbarrier { name, slots, arrivals });
+            MbarId(kernel.mbarriers.len() as u32 - 1)
+        };
+        let full = barrier(format!("{name}_full"), 1);
+        let empty = barrier(format!("{name}_empty"), consumers);
+        pipes.push(Pipe {
+            buf,
+            slots,
+            full,
+            empty,
+        });
+    }
+    pipes
+}
+
+/// The buffers that copies fill, each once, in order of first appearance.
+fn copied(block: &Block, found: &mut Vec<BufId>) {
+    for stmt in &block.0 {
+        match stmt {
+            Stmt::Do(Effect::Copy { dst, .. }) => {
+                if !found.contains(&dst.buf) {
+                    found.push(dst.buf);
+                }
+            }
+            Stmt::Let { .. } | Stmt::Do(_) => {}
+            Stmt::Loop(l) => copied(&l.body, found),
+            Stmt::If(i) => {
+                copied(&i.then, found);
+                copied(&i.otherwise, found);
+            }
+            Stmt::Stream(s) => s.stages.iter().for_each(|stage| copied(&stage.block, found)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Producer,
+    Consumer,
+}
+
+/// The rewriting of the program for one role.
+struct Rewrite<'p> {
+    side: Side,
+    pipes: &'p [Pipe],
+    consumers: u32,
+}
+
+fn side(side: Side, pipes: &[Pipe], consumers: u32) -> Rewrite<'_> {
+    Rewrite { side, pipes, consumers }
+}
+
+/// A copy of a whole query tile that waits for the stream it serves.
+struct Pending {
+    src: GlobalTile,
+    dst: SharedView,
+}
+
+impl Rewrite<'_> {
+    fn whole(&self, code: &mut Code<'_>, body: Block) -> Result<(), Unsupported> {
+        let zero = code.int(0);
+        let mut clock = Clock {
+            tiles: zero,
+            steps: zero,
+        };
+        self.block(code, body, &mut clock)
+    }
+
+    fn pipe(&self, buf: BufId) -> &Pipe {
+        self.pipes
+            .iter()
+            .find(|p| p.buf == buf)
+            .expect("invariant: every copied buffer has a pipe")
+    }
+
+    fn block(&self, code: &mut Code<'_>, block: Block, clock: &mut Clock) -> Result<(), Unsupported> {
+        let mut pending: Vec<Pending> = Vec::new();
+        let mut held: Vec<(Pipe, Val)> = Vec::new();
+        for stmt in block.0 {
+            match stmt {
+                Stmt::Let { .. } => code.push(stmt),
+                Stmt::Do(Effect::Copy { src, dst, .. }) => pending.push(Pending { src, dst }),
+                // All consumers, and the one warp of the producer that is not idle.
+                Stmt::Do(Effect::Barrier { .. }) => code.effect(Effect::Barrier {
+                    id: 1,
+                    warps: self.consumers + 1,
+                }),
+                Stmt::Do(_) => {
+                    if self.side == Side::Consumer {
+                        code.push(stmt);
+                    }
+                }
+                Stmt::Stream(stream) => {
+                    let tiles: Vec<Pending> = pending.drain(..).collect();
+                    self.stream(code, stream, tiles, clock, &mut held)?;
+                }
+                Stmt::Loop(l) if moves(&l.body) => self.repeat(code, l, clock)?,
+                Stmt::If(i) if moves(&i.then) || moves(&i.otherwise) => self.choose(code, i, clock)?,
+                Stmt::Loop(_) | Stmt::If(_) => code.push(match self.side {
+                    Side::Producer => without_effects(stmt),
+                    Side::Consumer => stmt,
+                }),
+            }
+        }
+        for (pipe, n) in held {
+            pipe.release(code, n);
+        }
+        if pending.is_empty() {
+            Ok(())
+        } else {
+            Err(Unsupported::new("a copy behind the last stream of its block"))
+        }
+    }
+
+    /// A loop whose body moves the clocks.
+    fn repeat(&self, code: &mut Code<'_>, mut l: Loop, clock: &mut Clock) -> Result<(), Unsupported> {
+        let i32s = Frag::scalar(Dtype::I32);
+        let inner = Clock {
+            tiles: code.kernel.new_val(i32s),
+            steps: code.kernel.new_val(i32s),
+        };
+        let (body, end) = code.nested(|code| {
+            let mut now = inner;
+            self.block(code, l.body, &mut now)?;
+            Ok(now)
+        })?;
+        let mut carry = |code: &mut Code<'_>, arg, init, next| {
+            let result = code.kernel.new_val(i32s);
+            l.carried.push(Carried {
+                arg,
+                init,
+                next,
+                result,
+            });
+            result
+        };
+        clock.tiles = carry(code, inner.tiles, clock.tiles, end.tiles);
+        clock.steps = carry(code, inner.steps, clock.steps, end.steps);
+        code.push(Stmt::Loop(Loop { body, ..l }));
+        Ok(())
+    }
+
+    /// A branch of which one side moves the clocks.
+    fn choose(&self, code: &mut Code<'_>, mut i: If, clock: &mut Clock) -> Result<(), Unsupported> {
+        let before = *clock;
+        let part = |code: &mut Code<'_>, block| {
+            code.nested(|code| {
+                let mut now = before;
+                self.block(code, block, &mut now)?;
+                Ok::<Clock, Unsupported>(now)
+            })
+        };
+        let (then, a) = part(code, i.then)?;
+        let (otherwise, b) = part(code, i.otherwise)?;
+        let mut merge = |code: &mut Code<'_>, then, otherwise| {
+            let result = code.kernel.new_val(Frag::scalar(Dtype::I32));
+            i.results.push(Phi {
+                result,
+                then,
+                otherwise,
+            });
+            result
+        };
+        clock.tiles = merge(code, a.tiles, b.tiles);
+        clock.steps = merge(code, a.steps, b.steps);
+        code.push(Stmt::If(If {
+            cond: i.cond,
+            then,
+            otherwise,
+            results: i.results,
+        }));
+        Ok(())
+    }
+
+    fn stream(
+        &self,
+        code: &mut Code<'_>,
+        stream: Stream,
+        tiles: Vec<Pending>,
+        clock: &mut Clock,
+        held: &mut Vec<(Pipe, Val)>,
+    ) -> Result<(), Unsupported> {
+        let count = stream
+            .segments
+            .last()
+            .ok_or_else(|| Unsupported::new("a stream without segments"))?
+            .end;
+        match self.side {
+            Side::Producer => self.produce(code, &stream, tiles, *clock, count)?,
+            Side::Consumer => {
+                let tiles: Vec<Pipe> = tiles.iter().map(|t| *self.pipe(t.dst.buf)).collect();
+                // A query tile whose storage serves another buffer afterwards is held until the end of the block.
+                let buffers = &code.kernel.buffers;
+                let (later, now): (Vec<Pipe>, Vec<Pipe>) = tiles
+                    .iter()
+                    .partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
+                for pipe in &tiles {
+                    pipe.wait_full(code, clock.tiles);
+                }
+                overlap::expand(code, stream, self.pipes, &now, *clock)?;
+                held.extend(later.into_iter().map(|p| (p, clock.tiles)));
+            }
+        }
+        let one = code.int(1);
+        clock.tiles = code.arith(MapOp::Add, clock.tiles, one);
+        clock.steps = code.arith(MapOp::Add, clock.steps, count);
+        Ok(())
+    }
+
+    /// The producer's part of a stream, which has at least one iteration.
+    fn produce(
+        &self,
+        code: &mut Code<'_>,
+        stream: &Stream,
+        tiles: Vec<Pending>,
+        clock: Clock,
+        count: Val,
+    ) -> Result<(), Unsupported> {
+        let lag = |buf: BufId| overlap::lag(stream, buf);
+        let fetch = |code: &mut Code<'_>, lagging: u32, t: Val| -> Result<(), Unsupported> {
+            for stage in &stream.stages {
+                let buf = written(&stage.block).ok_or_else(|| Unsupported::new("a stage that copies nothing"))?;
+                if lag(buf)? != lagging {
+                    continue;
+                }
+                let block = rename::block(code.kernel, &stage.block, &mut Names::from([(stream.var, t)]));
+                for stmt in block.0 {
+                    match stmt {
+                        Stmt::Do(Effect::Copy { src, dst, .. }) => {
+                            let n = code.arith(MapOp::Add, clock.steps, t);
+                            self.pipe(buf).fill(code, n, src, dst);
+                        }
+                        stmt => code.push(stmt),
+                    }
+                }
+            }
+            Ok(())
+        };
+        let zero = code.int(0);
+        let one = code.int(1);
+        fetch(code, 0, zero)?;
+        for Pending { src, dst } in tiles {
+            self.pipe(dst.buf).fill(code, clock.tiles, src, dst);
+        }
+        let t = code.kernel.new_val(Frag::scalar(Dtype::I32));
+        let (body, ()) = code.nested(|code| {
+            fetch(code, 0, t)?;
+            let one = code.int(1);
+            let before = code.arith(MapOp::Sub, t, one);
+            fetch(code, 1, before)
+        })?;
+        code.push(Stmt::Loop(Loop {
+            var: t,
+            lo: one,
+            hi: count,
+            carried: Vec::new(),
+            body,
+        }));
+        let last = code.arith(MapOp::Sub, count, one);
+        fetch(code, 1, last)
+    }
+}
+
+/// Whether a block copies or streams.
+fn moves(block: &Block) -> bool {
+    block.0.iter().any(|stmt| match stmt {
+        Stmt::Do(Effect::Copy { .. }) | Stmt::Stream(_) => true,
+        Stmt::Let { .. } | Stmt::Do(_) => false,
+        Stmt::Loop(l) => moves(&l.body),
+        Stmt::If(i) => moves(&i.then) || moves(&i.otherwise),
+    })
+}
+
+/// The values that a statement computes, without what it does.
+fn without_effects(stmt: Stmt) -> Stmt {
+    let strip = |block: Block| {
+        Block(
+            block
+                .0
+                .into_iter()
+                .filter(|s| !matches!(s, Stmt::Do(_)))
+                .map(without_effects)
+                .collect(),
+        )
+    };
+    match stmt {
+        Stmt::Loop(l) => Stmt::Loop(Loop {
+            body: strip(l.body),
+            ..l
+        }),
+        Stmt::If(i) => Stmt::If(If {
+            then: strip(i.then),
+            otherwise: strip(i.otherwise),
+            ..i
+        }),
+        Stmt::Let { .. } | Stmt::Do(_) | Stmt::Stream(_) => stmt,
+    }
+}
