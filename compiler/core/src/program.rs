@@ -261,4 +261,58 @@ mod tests {
         handed.meaning[3] = Meaning::Splits;
         assert!(tensor_maps(&handed, &kernel).is_err());
     }
+
+    #[test]
+    fn a_producer_gets_maps_of_what_it_fetches_and_of_nothing_else() {
+        use crate::schedule::{QueryHome, Reference, Staging};
+        let text = include_str!("../../../specs/causal.attn");
+        let spec = drawloom_lang::parse_str("causal", text)
+            .expect("the spec is right")
+            .remove(0);
+        let bindings = drawloom_lang::bindings(&spec);
+        let binding = (bindings.iter().find(|b| b.sizes.contains(&Some(128)))).expect("heads of 128 are compiled");
+        let graph = drawloom_graph::from_spec(&spec, binding);
+        let op = crate::lower::operator::recognise(&spec, binding, &graph).expect("it has a kernel form");
+        let schedule = Schedule {
+            block_m: 128,
+            block_n: 128,
+            warps: 8,
+            stages: 2,
+            query: QueryHome::Shared,
+            access: 16,
+            pack: Pack::Queries,
+            keys: Keys::All,
+            min_ctas: 1,
+            fetch: Fetch::Producer,
+            reference: Reference::Running,
+            staging: Staging::Own,
+        };
+        let program = program(&op, &schedule, "k", schedule.target().name).expect("it has a kernel form");
+        let step = &program.kernels[0];
+        let maps: Vec<&Arg> = step
+            .args
+            .iter()
+            .filter(|arg| matches!(arg, Arg::TensorMap { .. }))
+            .collect();
+        assert_eq!(maps.len(), step.kernel.tensor_maps().len());
+        for name in ["q", "k", "v"] {
+            let expected = |arg: &&&Arg| match arg {
+                Arg::TensorMap {
+                    tensor,
+                    row_axis: 2,
+                    cols: 64,
+                    panel_bytes: 128,
+                    ..
+                } => tensor == name,
+                _ => false,
+            };
+            assert_eq!(maps.iter().filter(expected).count(), 1, "{name}: {maps:?}");
+        }
+        // They stand behind everything else.
+        let behind = &step.args[step.args.len() - maps.len()..];
+        assert!(
+            behind.iter().all(|arg| matches!(arg, Arg::TensorMap { .. })),
+            "{behind:?}"
+        );
+    }
 }
