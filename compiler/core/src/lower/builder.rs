@@ -1,8 +1,9 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
 use drawloom_kernel::ir::{
-    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, Loop, MapOp, Op,
-    Param, ParamId, ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
+    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, MapOp, Op, Param,
+    ParamId,
+    ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
 use drawloom_kernel::target;
 use std::collections::HashMap;
@@ -117,26 +118,6 @@ impl Builder {
     /// Closes the innermost block.
     pub fn close(&mut self) -> Block {
         Block(self.blocks.pop().expect("invariant: open and close are paired"))
-    }
-
-    /// `for var in 0..hi { body(var) }`, without carried values.
-    ///
-    /// # Errors
-    /// Those of `body`.
-    pub fn repeat<E>(&mut self, hi: Val, body: impl FnOnce(&mut Builder, Val) -> Result<(), E>) -> Result<(), E> {
-        let lo = self.int(0);
-        let var = self.kernel.new_val(Frag::scalar(Dtype::I32));
-        self.open();
-        body(self, var)?;
-        let body = self.close();
-        self.push(Stmt::Loop(Loop {
-            var,
-            lo,
-            hi,
-            carried: Vec::new(),
-            body,
-        }));
-        Ok(())
     }
 
     /// `if cond { then() }`.

@@ -19,7 +19,9 @@
 //! boundary, and without one ptxas moves the wait for the tail above the exponentials. The operand is rounded behind
 //! that wait, because an instruction that writes an operand's registers while products run makes ptxas serialise them.
 //!
-//! Iteration 0 is peeled: it has no tail before it. Whichever segment it falls in, it runs the first segment's body, which
+//! Iteration 0 is peeled: it has no tail before it. Its lead is issued ahead of the scalar program that finds the tile and
+//! its key ranges, which it does not need: integer divisions run while the matrix unit does, and so does what follows the
+//! stream but does not read the last tail. Whichever segment it falls in, it runs the first segment's body, which
 //! must therefore be right for every tile: lowering puts a segment first that evaluates the mask. The last tail runs behind
 //! the loops.
 //!
@@ -95,12 +97,11 @@ fn parts(stream: &Stream, segment: usize) -> Result<Parts<'_>, Unsupported> {
         &[],
         Stmt::Let {
             dst,
-            op:
-                Op::Mma {
-                    acc,
-                    a: Operand::Reg(weights),
-                    b: Operand::Shared(values),
-                },
+            op: Op::Mma {
+                acc,
+                a: Operand::Reg(weights),
+                b: Operand::Shared(values),
+            },
         },
     ) = (&body[last + 1..], &body[last])
     else {
@@ -154,6 +155,58 @@ struct State {
     weights: Val,
 }
 
+/// The lead of iteration 0, issued ahead of what the program computes before the stream.
+pub(super) struct First {
+    scores: Val,
+    names: Names,
+}
+
+/// The values that [`issue_first`] needs from outside the stream.
+///
+/// # Errors
+/// [`Unsupported`] for bodies of another form.
+pub(super) fn needed_first(stream: &Stream) -> Result<HashSet<Val>, Unsupported> {
+    let parts = parts(stream, 0)?;
+    let mut needed = HashSet::new();
+    let mut defined = HashSet::from([stream.var]);
+    for stmt in &parts.before {
+        let Stmt::Let { dst, op } = stmt else {
+            return Err(Unsupported::new("a statement without a value before a first product"));
+        };
+        visit_op_mut(&mut op.clone(), &mut |v| {
+            needed.insert(*v);
+        });
+        defined.insert(*dst);
+    }
+    let (_, a, b) = parts.lead;
+    for operand in [a, b] {
+        match operand {
+            Operand::Reg(v) => needed.extend([*v]),
+            Operand::Shared(v) | Operand::SharedT(v) => needed.extend(v.row),
+        }
+    }
+    needed.retain(|v| !defined.contains(v));
+    Ok(needed)
+}
+
+/// Issues the lead of iteration 0, behind the wait for its keys.
+///
+/// # Errors
+/// [`Unsupported`] for bodies of another form.
+pub(super) fn issue_first(
+    code: &mut Code<'_>,
+    stream: &Stream,
+    pipes: &[Pipe],
+    clock: Clock,
+) -> Result<First, Unsupported> {
+    let parts = parts(stream, 0)?;
+    let out = Expansion::new(stream, &parts, pipes, clock)?;
+    let zero = code.int(0);
+    let mut names = Names::from([(stream.var, zero)]);
+    let scores = out.issue_lead(code, &parts, clock.steps, &mut names);
+    Ok(First { scores, names })
+}
+
 /// Expands the consumers' part of a stream. `tiles` are the pipes of query tiles that it gives back behind its last lead.
 ///
 /// # Errors
@@ -164,38 +217,18 @@ pub(super) fn expand(
     pipes: &[Pipe],
     tiles: &[Pipe],
     clock: Clock,
-) -> Result<(), Unsupported> {
+    first: First,
+) -> Result<Last, Unsupported> {
     let all: Vec<Parts<'_>> = (0..stream.segments.len())
         .map(|n| parts(&stream, n))
         .collect::<Result<_, _>>()?;
-    let find = |buf: BufId| {
-        pipes
-            .iter()
-            .find(|p| p.buf == buf)
-            .copied()
-            .ok_or_else(|| Unsupported::new("a product with what no copy fills"))
-    };
-    let [keys, values] = [
-        match all[0].lead.2 {
-            Operand::Shared(v) | Operand::SharedT(v) => find(v.buf)?,
-            Operand::Reg(_) => return Err(Unsupported::new("a first product with a right operand in registers")),
-        },
-        find(all[0].tail.b.buf)?,
-    ];
-    let out = Expansion {
-        stream: &stream,
-        keys,
-        values,
-        trailing: all[0].tail.carried,
-        view: all[0].tail.b.clone(),
-        clock,
-    };
+    let out = Expansion::new(&stream, &all[0], pipes, clock)?;
     let zero = code.int(0);
     let start = State {
         carried: stream.carried.iter().map(|c| c.init).collect(),
         weights: zero,
     };
-    let mut state = out.iteration(code, &all[0], zero, &start, None);
+    let mut state = out.iteration(code, &all[0], zero, &start, Before::Issued(first));
     let one = code.int(1);
     let mut begin = one;
     for (n, (segment, parts)) in stream.segments.iter().zip(&all).enumerate() {
@@ -231,7 +264,7 @@ pub(super) fn expand(
                 let one = code.int(1);
                 code.arith(MapOp::Sub, t, one)
             };
-            Ok::<State, Unsupported>(out.iteration(code, parts, t, &inner, Some(before)))
+            Ok::<State, Unsupported>(out.iteration(code, parts, t, &inner, Before::Tail(before)))
         })?;
         let carry = |(((&arg, &init), &next), &result): (((&Val, &Val), &Val), &Val)| Carried {
             arg,
@@ -267,12 +300,43 @@ pub(super) fn expand(
     let last = code.arith(MapOp::Add, clock.steps, last);
     code.effect(Effect::MmaFence);
     let flying = out.issue_tail(code, &state, last);
-    code.push(Stmt::Let {
-        dst: stream.carried[out.trailing].result,
-        op: Op::MmaWait { of: flying, pending: 0 },
-    });
-    values.release(code, last);
-    Ok(())
+    Ok(Last {
+        result: stream.carried[out.trailing].result,
+        flying,
+        values: out.values,
+        n: last,
+    })
+}
+
+/// The last tail of a stream, in flight: what does not need it can run before it is waited for.
+pub(super) struct Last {
+    /// The stream's result that it becomes.
+    pub(super) result: Val,
+    flying: Val,
+    values: Pipe,
+    n: Val,
+}
+
+impl Last {
+    /// Waits for it.
+    pub(super) fn wait(self, code: &mut Code<'_>) {
+        code.push(Stmt::Let {
+            dst: self.result,
+            op: Op::MmaWait {
+                of: self.flying,
+                pending: 0,
+            },
+        });
+        self.values.release(code, self.n);
+    }
+}
+
+/// What an iteration has before it.
+enum Before {
+    /// Its own lead, issued already.
+    Issued(First),
+    /// The iteration of this number, whose tail is to be issued.
+    Tail(Val),
 }
 
 struct Expansion<'s> {
@@ -286,18 +350,33 @@ struct Expansion<'s> {
     clock: Clock,
 }
 
-impl Expansion<'_> {
-    /// Iteration `t`, with the tail of iteration `before` inside, if there is one.
-    fn iteration(&self, code: &mut Code<'_>, parts: &Parts<'_>, t: Val, state: &State, before: Option<Val>) -> State {
-        let n = code.arith(MapOp::Add, self.clock.steps, t);
-        let mut names = Names::from([(self.stream.var, t)]);
-        for (i, (c, v)) in self.stream.carried.iter().zip(&state.carried).enumerate() {
-            if i != self.trailing {
-                names.insert(c.arg, *v);
-            }
-        }
+impl<'s> Expansion<'s> {
+    fn new(stream: &'s Stream, parts: &Parts<'_>, pipes: &[Pipe], clock: Clock) -> Result<Self, Unsupported> {
+        let find = |buf: BufId| {
+            pipes
+                .iter()
+                .find(|p| p.buf == buf)
+                .copied()
+                .ok_or_else(|| Unsupported::new("a product with what no copy fills"))
+        };
+        let keys = match parts.lead.2 {
+            Operand::Shared(v) | Operand::SharedT(v) => find(v.buf)?,
+            Operand::Reg(_) => return Err(Unsupported::new("a first product with a right operand in registers")),
+        };
+        Ok(Expansion {
+            stream,
+            keys,
+            values: find(parts.tail.b.buf)?,
+            trailing: parts.tail.carried,
+            view: parts.tail.b.clone(),
+            clock,
+        })
+    }
+
+    /// Waits for the keys of iteration `n` over all streams, and issues the lead.
+    fn issue_lead(&self, code: &mut Code<'_>, parts: &Parts<'_>, n: Val, names: &mut Names) -> Val {
         for stmt in &parts.before {
-            let stmt = rename::stmt(code.kernel, stmt, &mut names);
+            let stmt = rename::stmt(code.kernel, stmt, names);
             code.push(stmt);
         }
         let slot = self.keys.wait_full(code, n);
@@ -306,15 +385,32 @@ impl Expansion<'_> {
         let ty = code.kernel.ty(lead);
         let op = Op::MmaAsync {
             acc: None,
-            a: in_slot(a, None, &names),
-            b: in_slot(b, Some(slot), &names),
+            a: in_slot(a, None, names),
+            b: in_slot(b, Some(slot), names),
         };
         let scores = code.def(ty, op);
         code.effect(Effect::MmaCommit);
-        let tail = before.map(|before| {
-            let n = code.arith(MapOp::Add, self.clock.steps, before);
-            (self.issue_tail(code, state, n), n)
-        });
+        scores
+    }
+
+    /// Iteration `t`.
+    fn iteration(&self, code: &mut Code<'_>, parts: &Parts<'_>, t: Val, state: &State, before: Before) -> State {
+        let n = code.arith(MapOp::Add, self.clock.steps, t);
+        let (mut names, scores, tail) = match before {
+            Before::Issued(First { scores, names }) => (names, scores, None),
+            Before::Tail(before) => {
+                let mut names = Names::from([(self.stream.var, t)]);
+                let scores = self.issue_lead(code, parts, n, &mut names);
+                let n = code.arith(MapOp::Add, self.clock.steps, before);
+                (names, scores, Some((self.issue_tail(code, state, n), n)))
+            }
+        };
+        for (i, (c, v)) in self.stream.carried.iter().zip(&state.carried).enumerate() {
+            if i != self.trailing {
+                names.insert(c.arg, *v);
+            }
+        }
+        let (lead, _, _) = parts.lead;
         let ready = wait(code, scores, u32::from(tail.is_some()));
         names.insert(lead, ready);
         self.keys.release(code, n);

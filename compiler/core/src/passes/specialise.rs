@@ -16,14 +16,15 @@
 //! A barrier between parts of the program (not inside a stream) remains one of all warps that still run.
 
 use super::code::Code;
-use super::overlap;
+use super::overlap::{self, First, Last};
 use super::pipeline::written;
 use super::rename::{self, Names};
 use crate::lower::Unsupported;
 use drawloom_kernel::ir::{
     Block, BufId, Carried, CopyKind, Dtype, Effect, Frag, GlobalTile, If, Kernel, Loop, MapOp, MbarId, Mbarrier, Op,
-    Phi, Role, SharedView, Stmt, Stream, Val,
+    Phi, Role, SharedView, Stmt, Stream, Val, visit_op_mut,
 };
+use std::collections::HashSet;
 
 /// Warps of the producer's role: register budgets are given to warpgroups.
 const PRODUCER_WARPS: u32 = 4;
@@ -285,7 +286,29 @@ impl Rewrite<'_> {
     fn block(&self, code: &mut Code<'_>, block: Block, clock: &mut Clock) -> Result<(), Unsupported> {
         let mut pending: Vec<Pending> = Vec::new();
         let mut held: Vec<(Pipe, Val)> = Vec::new();
+        let mut last: Option<Last> = None;
+        let mut first: Option<First> = None;
+        let mut hoisted = HashSet::new();
+        if self.side == Side::Consumer
+            && let Some(at) = block.0.iter().position(|s| matches!(s, Stmt::Stream(_)))
+        {
+            (first, hoisted) = self.issue_first(code, &block.0[..at], &block.0[at], *clock)?;
+        }
+        let mut late = HashSet::new();
         for stmt in block.0 {
+            if let Stmt::Let { dst, .. } = &stmt
+                && hoisted.contains(dst)
+            {
+                continue;
+            }
+            // What needs the last tail, or does something, comes behind its wait.
+            if let Some(l) = last.take() {
+                late.insert(l.result);
+                match &stmt {
+                    Stmt::Let { op, .. } if !reads_any(op, &late) => last = Some(l),
+                    _ => l.wait(code),
+                }
+            }
             match stmt {
                 Stmt::Let { .. } => code.push(stmt),
                 Stmt::Do(Effect::Copy { src, dst, .. }) => pending.push(Pending { src, dst }),
@@ -301,7 +324,7 @@ impl Rewrite<'_> {
                 }
                 Stmt::Stream(stream) => {
                     let tiles: Vec<Pending> = pending.drain(..).collect();
-                    self.stream(code, stream, tiles, clock, &mut held)?;
+                    last = self.stream(code, stream, tiles, clock, first.take(), &mut held)?;
                 }
                 Stmt::Loop(l) if moves(&l.body) => self.repeat(code, l, clock)?,
                 Stmt::If(i) if moves(&i.then) || moves(&i.otherwise) => self.choose(code, i, clock)?,
@@ -310,6 +333,9 @@ impl Rewrite<'_> {
                     Side::Consumer => stmt,
                 }),
             }
+        }
+        if let Some(l) = last {
+            l.wait(code);
         }
         for (pipe, n) in held {
             pipe.release(code, n);
@@ -387,33 +413,71 @@ impl Rewrite<'_> {
         stream: Stream,
         tiles: Vec<Pending>,
         clock: &mut Clock,
+        first: Option<First>,
         held: &mut Vec<(Pipe, Val)>,
-    ) -> Result<(), Unsupported> {
+    ) -> Result<Option<Last>, Unsupported> {
         let count = stream
             .segments
             .last()
             .ok_or_else(|| Unsupported::new("a stream without segments"))?
             .end;
-        match self.side {
-            Side::Producer => self.produce(code, &stream, tiles, *clock, count)?,
-            Side::Consumer => {
+        let last = match (self.side, first) {
+            (Side::Producer, _) => {
+                self.produce(code, &stream, tiles, *clock, count)?;
+                None
+            }
+            (Side::Consumer, None) => return Err(Unsupported::new("several streams of one block")),
+            (Side::Consumer, Some(first)) => {
                 let tiles: Vec<Pipe> = tiles.iter().map(|t| *self.pipe(t.dst.buf)).collect();
                 // A query tile whose storage serves another buffer afterwards is held until the end of the block.
                 let buffers = &code.kernel.buffers;
-                let (later, now): (Vec<Pipe>, Vec<Pipe>) = tiles
-                    .iter()
-                    .partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
-                for pipe in &tiles {
-                    pipe.wait_full(code, clock.tiles);
-                }
-                overlap::expand(code, stream, self.pipes, &now, *clock)?;
+                let (later, now): (Vec<Pipe>, Vec<Pipe>) =
+                    tiles.iter().partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
+                let last = overlap::expand(code, stream, self.pipes, &now, *clock, first)?;
                 held.extend(later.into_iter().map(|p| (p, clock.tiles)));
+                Some(last)
             }
-        }
+        };
         let one = code.int(1);
         clock.tiles = code.arith(MapOp::Add, clock.tiles, one);
         clock.steps = code.arith(MapOp::Add, clock.steps, count);
-        Ok(())
+        Ok(last)
+    }
+
+    /// Waits for a stream's query tiles and issues its first lead, ahead of the statements before it; of these, the ones
+    /// that it needed.
+    fn issue_first(
+        &self,
+        code: &mut Code<'_>,
+        before: &[Stmt],
+        stream: &Stmt,
+        clock: Clock,
+    ) -> Result<(Option<First>, HashSet<Val>), Unsupported> {
+        let Stmt::Stream(stream) = stream else {
+            unreachable!("invariant: it is a stream")
+        };
+        let mut needed = overlap::needed_first(stream)?;
+        let mut hoisted = HashSet::new();
+        let mut slice = Vec::new();
+        for stmt in before.iter().rev() {
+            if let Stmt::Let { dst, op } = stmt
+                && needed.contains(dst)
+            {
+                visit_op_mut(&mut op.clone(), &mut |v| {
+                    needed.insert(*v);
+                });
+                hoisted.insert(*dst);
+                slice.push(stmt.clone());
+            }
+        }
+        code.stmts.extend(slice.into_iter().rev());
+        for stmt in before {
+            if let Stmt::Do(Effect::Copy { dst, .. }) = stmt {
+                self.pipe(dst.buf).wait_full(code, clock.tiles);
+            }
+        }
+        let first = overlap::issue_first(code, stream, self.pipes, clock)?;
+        Ok((Some(first), hoisted))
     }
 
     /// The producer's part of a stream, which has at least one iteration.
@@ -468,6 +532,12 @@ impl Rewrite<'_> {
         let last = code.arith(MapOp::Sub, count, one);
         fetch(code, 1, last)
     }
+}
+
+fn reads_any(op: &Op, values: &HashSet<Val>) -> bool {
+    let mut found = false;
+    visit_op_mut(&mut op.clone(), &mut |v| found |= values.contains(v));
+    found
 }
 
 /// Whether a block copies or streams.

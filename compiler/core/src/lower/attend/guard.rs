@@ -20,7 +20,7 @@ use super::order::Order;
 use super::{Frame, Store};
 use crate::schedule::Reference;
 use drawloom_kernel::ir::{
-    Block, BufferLayout, Carried, Dtype, Effect, Frag, If, Loop, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
+    Block, BufferLayout, Dtype, Effect, Frag, If, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
 };
 
 /// Query tiles that a CTA takes at most: so many verdicts are kept.
@@ -44,11 +44,8 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
     let one = b.int(1);
 
     if schedule.reference != Reference::First {
-        b.repeat(order.turns, |b, k| {
-            let (place, exists) = order.place(b, k);
-            b.when(exists, |b| {
-                frame.tile(b, place, schedule.reference, Store::Always).map(|_| ())
-            })
+        order.each(b, None, [], |b, place, []| {
+            frame.tile(b, place, schedule.reference, Store::Always).map(|_| [])
         })?;
         b.effect(Effect::TmaStoreWait { pending: 0 });
         return Ok(());
@@ -91,75 +88,31 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
 
     // The first pass counts the CTA's tiles and the verdicts against them.
     let zero = b.int(0);
-    let [k, own, own_after, against, against_after] = [(); 5].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
-    b.open();
-    let (place, exists) = order.place(b, k);
-    b.open();
-    let failed = frame
-        .tile(b, place, Reference::First, Store::IfGood)?
-        .expect("invariant: a tile that is stored if it is good has a verdict");
-    let failed = b.select(failed, one, zero);
-    note(b, own, failed);
-    let (own_then, against_then) = (b.add(own, one), b.add(against, failed));
-    let then = b.close();
-    let results = [(own_then, own), (against_then, against)].map(|(then, otherwise)| Phi {
-        result: b.kernel.new_val(Frag::scalar(Dtype::I32)),
-        then,
-        otherwise,
-    });
-    let next = results.clone().map(|p| p.result);
-    b.push(Stmt::If(If {
-        cond: exists,
-        then,
-        otherwise: Block::default(),
-        results: results.to_vec(),
-    }));
-    let body = b.close();
-    let carried = |arg, next, result| Carried {
-        arg,
-        init: zero,
-        next,
-        result,
-    };
-    b.push(Stmt::Loop(Loop {
-        var: k,
-        lo: zero,
-        hi: order.turns,
-        carried: vec![
-            carried(own, next[0], own_after),
-            carried(against, next[1], against_after),
-        ],
-        body,
-    }));
+    let [_, against] = order.each(b, None, [zero, zero], |b, place, [own, against]| {
+        let failed = frame
+            .tile(b, place, Reference::First, Store::IfGood)?
+            .expect("invariant: a tile that is stored if it is good has a verdict");
+        let failed = b.select(failed, one, zero);
+        note(b, own, failed);
+        Ok([b.add(own, one), b.add(against, failed)])
+    })?;
     let end = b.int(i64::from(MAX_TILES));
-    note(b, end, against_after);
+    note(b, end, against);
     b.effect(Effect::Barrier { id: 0, warps });
     let any = failures(b, end);
     let some = b.test(MapOp::Lt, &[zero, any]);
-    let again = b.select(some, order.turns, zero);
-    let [k, own, own_after] = [(); 3].map(|()| b.kernel.new_val(Frag::scalar(Dtype::I32)));
-    b.open();
-    let (place, exists) = order.place(b, k);
-    let failures = failures(b, own);
-    let refused = b.test(MapOp::Lt, &[zero, failures]);
-    let refused = b.test(MapOp::And, &[refused, exists]);
-    b.when(refused, |b| {
-        let row = b.mul(own, width);
-        let row = b.add(row, warp);
-        let mine = b.def(Frag::scalar(Dtype::I32), Op::LoadShared(verdict(row)));
-        let mine = b.test(MapOp::Lt, &[zero, mine]);
-        frame.tile(b, place, Reference::Running, Store::If(mine)).map(|_| ())
+    order.each(b, Some(some), [zero], |b, place, [own]| {
+        let failures = failures(b, own);
+        let refused = b.test(MapOp::Lt, &[zero, failures]);
+        b.when(refused, |b| {
+            let row = b.mul(own, width);
+            let row = b.add(row, warp);
+            let mine = b.def(Frag::scalar(Dtype::I32), Op::LoadShared(verdict(row)));
+            let mine = b.test(MapOp::Lt, &[zero, mine]);
+            frame.tile(b, place, Reference::Running, Store::If(mine)).map(|_| ())
+        })?;
+        Ok([b.add(own, one)])
     })?;
-    let step = b.select(exists, one, zero);
-    let next = b.add(own, step);
-    let body = b.close();
-    b.push(Stmt::Loop(Loop {
-        var: k,
-        lo: zero,
-        hi: again,
-        carried: vec![carried(own, next, own_after)],
-        body,
-    }));
     b.effect(Effect::TmaStoreWait { pending: 0 });
     Ok(())
 }
