@@ -64,6 +64,25 @@ impl Artifact {
         &self.manifest
     }
 
+    /// The same artifact with only those variants for which `keep` holds, given the number of the instance and that of
+    /// the variant in it: to force one variant, or to load less. Calls that only a dropped variant serves are refused.
+    #[must_use]
+    pub fn retain(&self, mut keep: impl FnMut(usize, usize) -> bool) -> Artifact {
+        let mut manifest = Manifest::clone(&self.manifest);
+        for (number, instance) in manifest.instances.iter_mut().enumerate() {
+            let mut variant = 0;
+            instance.variants.retain(|_| {
+                variant += 1;
+                keep(number, variant - 1)
+            });
+        }
+        Artifact {
+            operator: self.operator.clone(),
+            manifest: Arc::new(manifest),
+            payload: self.payload.clone(),
+        }
+    }
+
     /// Loads the kernels for these members of the spec's type sets, one per set in its order.
     ///
     /// # Safety

@@ -5,7 +5,7 @@
 use crate::element::size_of;
 use crate::error::{Error, list};
 use crate::operator::Operator;
-use crate::select::{Offered, Sizes};
+use crate::select::{Call, Offered, Sizes};
 use crate::tensor::{Place, View, extent};
 use drawloom_lang::spec::{AxisSize, Dtype};
 
@@ -253,7 +253,7 @@ fn check_overlaps(operator: &Operator, tensors: &[View]) -> Result<(), Error> {
 /// The alignment that the tensors of feature rows offer: of their addresses and of every stride but the last, along
 /// axes that are stepped along at all. A feature row is a last axis of compiled size, which kernels read as vectors;
 /// other tensors (log-sum-exps, tables by position) are read by element.
-pub fn offered(operator: &Operator, tensors: &[View]) -> Offered {
+pub fn offered<'a>(operator: &'a Operator, tensors: &'a [View]) -> Offered<'a> {
     let mut bits = 4096u64;
     for (index, view) in tensors.iter().enumerate() {
         let last = operator.tensor(index).axes.last();
@@ -270,5 +270,6 @@ pub fn offered(operator: &Operator, tensors: &[View]) -> Offered {
     }
     Offered {
         align: 1 << bits.trailing_zeros(),
+        call: Some(Call { operator, tensors }),
     }
 }

@@ -23,6 +23,8 @@ pub struct Device {
     /// Dense 16-bit tensor operations per SM and clock through `mma.sync` with 32-bit accumulation; multiply and add
     /// count as two.
     pub tensor_per_clock: i64,
+    /// The same through `wgmma`; that of `mma.sync` where there is none.
+    pub wgmma_per_clock: i64,
 }
 
 impl Device {
@@ -54,6 +56,7 @@ impl Device {
             bytes_per_microsecond: (2 * i64::from(memory_khz) * i64::from(bus_bits) / 8 / 1000).max(1),
             clock_mhz: (i64::from(clock_khz) / 1000).max(1),
             tensor_per_clock: tensor_per_clock(capability, &name),
+            wgmma_per_clock: wgmma_per_clock(capability, &name),
             name,
         })
     }
@@ -65,6 +68,7 @@ impl Device {
             DeviceFact::BytesPerMicrosecond => self.bytes_per_microsecond,
             DeviceFact::ClockMhz => self.clock_mhz,
             DeviceFact::TensorPerClock => self.tensor_per_clock,
+            DeviceFact::WgmmaPerClock => self.wgmma_per_clock,
         }
     }
 
@@ -113,5 +117,16 @@ fn tensor_per_clock(capability: (u32, u32), name: &str) -> i64 {
         (10, _) => 2048,
         _ if name.contains("GeForce") => 512,
         _ => 1024,
+    }
+}
+
+/// The rate of `wgmma`, which Hopper alone has.
+///
+/// # Source
+/// NVIDIA's architecture white paper (GH100), as above.
+fn wgmma_per_clock(capability: (u32, u32), name: &str) -> i64 {
+    match capability {
+        (9, 0) => 4096,
+        _ => tensor_per_clock(capability, name),
     }
 }

@@ -62,10 +62,7 @@ element!(f16, F16; bf16, Bf16; f32, F32; i32, I32;);
 
 /// Size in bytes of an element.
 pub fn size_of(dtype: Dtype) -> u64 {
-    match dtype {
-        Dtype::F16 | Dtype::Bf16 => 2,
-        Dtype::F32 | Dtype::I32 => 4,
-    }
+    dtype.bytes().into()
 }
 
 /// A run-time scalar.

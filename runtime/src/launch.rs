@@ -6,6 +6,7 @@
 use crate::arguments::Arguments;
 use crate::check::Wanted;
 use crate::device::Device;
+use crate::encode::{Encoded, encode};
 use crate::error::{Error, list};
 use crate::module::{Function, Module};
 use crate::operator::{MAX_AXES, MAX_TENSORS, Operator};
@@ -14,8 +15,8 @@ use crate::select::Sizes;
 use crate::tensor::{MAX_RANK, Place, View};
 use cudarc::driver::sys::CUstreamCaptureStatus_enum as CaptureStatus;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtrMut, SyncOnDrop};
-use drawloom_lang::artifact::{MAX_PARAMS, module_code};
-use drawloom_lang::manifest::Manifest;
+use drawloom_lang::artifact::{MAX_PARAMS, MAX_TENSOR_MAPS, module_code};
+use drawloom_lang::manifest::{Arg, Manifest};
 use drawloom_lang::spec::{AxisSize, Dtype};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -278,13 +279,20 @@ impl Loaded {
 
     fn submit(&self, stream: &CudaStream, plan: &Plan<'_>) -> Result<(), Error> {
         let functions = &self.functions[plan.instance][plan.choice.index];
+        let mut maps = [Encoded::EMPTY; MAX_TENSOR_MAPS];
+        for (encoded, map) in maps.iter_mut().zip(plan.maps()) {
+            *encoded = encode(map)?;
+        }
         for kernel in plan.kernels() {
             let mut pointers = [std::ptr::null_mut::<c_void>(); MAX_PARAMS];
-            for (pointer, slot) in pointers.iter_mut().zip(kernel.params) {
-                *pointer = std::ptr::from_ref(slot).cast_mut().cast();
+            for ((pointer, slot), arg) in pointers.iter_mut().zip(kernel.params).zip(&kernel.launch.args) {
+                *pointer = match arg {
+                    Arg::TensorMap { .. } => std::ptr::from_ref(&maps[*slot as usize]).cast_mut().cast(),
+                    _ => std::ptr::from_ref(slot).cast_mut().cast(),
+                };
             }
             // SAFETY: the function is loaded in the bound context, which is the stream's. There is one parameter for
-            // each that the manifest lists, in its order and width; the manifest is covered by the artifact's hash. All
+            // each that the manifest lists, in its order and width, tensor maps encoded from the views; the manifest is covered by the artifact's hash. All
             // addresses are memory of this context that the caller's borrows keep valid, checked to hold every element
             // of the shapes and strides that are passed; outputs overlap nothing; grid and shared memory are in range.
             unsafe {

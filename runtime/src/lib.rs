@@ -35,11 +35,14 @@ mod check;
 mod cpu;
 mod device;
 mod element;
+mod encode;
 mod error;
 mod launch;
+mod map;
 mod module;
 mod operator;
 mod plan;
+mod raw;
 mod select;
 mod tensor;
 
@@ -57,13 +60,15 @@ pub use half;
 pub use launch::{Loaded, Workspace};
 pub use module::{context, driver_is_present};
 pub use operator::{Declared, MAX_AXES, MAX_TENSORS, Operator};
+pub use raw::RawTensor;
 pub use tensor::{DeviceMemory, DeviceMemoryMut, Input, MAX_RANK, Output, Place, Tensor, TensorMut, View};
 
 /// The pure part of a launch, for tests and tools: nothing here touches a GPU.
 pub mod planning {
     pub use crate::check::{MAX_SIZE, Wanted, check, offered};
+    pub use crate::map::{MAP_ALIGN, TensorMap, Unmappable, Window, tensor_map};
     pub use crate::plan::{MAX_GRID, Plan, PlannedKernel, Setting, WorkspaceView, plan_launch, workspace_for};
     pub use crate::select::{
-        Choice, Env, Offered, Sizes, WORKSPACE_ALIGN, choose, evaluate, instance, workspace_bytes,
+        Call, Choice, Env, Offered, Sizes, WORKSPACE_ALIGN, choose, evaluate, instance, workspace_bytes,
     };
 }

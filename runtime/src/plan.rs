@@ -7,10 +7,11 @@ use crate::check::{self, Wanted};
 use crate::device::Device;
 use crate::element::Scalar;
 use crate::error::Error;
+use crate::map::{self, TensorMap, Window};
 use crate::operator::Operator;
 use crate::select::{self, Choice, Env, Sizes, WORKSPACE_ALIGN};
 use crate::tensor::View;
-use drawloom_lang::artifact::{MAX_LAUNCHES, MAX_PARAMS, MAX_WORKSPACE};
+use drawloom_lang::artifact::{MAX_LAUNCHES, MAX_PARAMS, MAX_TENSOR_MAPS, MAX_WORKSPACE};
 use drawloom_lang::manifest::{Arg, Launch, Manifest};
 use drawloom_lang::spec::Dtype;
 
@@ -53,6 +54,8 @@ pub struct Plan<'m> {
     pub choice: Choice<'m>,
     grids: [u32; MAX_LAUNCHES],
     params: [u64; MAX_PARAMS],
+    maps: [TensorMap; MAX_TENSOR_MAPS],
+    mapped: usize,
 }
 
 /// One kernel of a plan.
@@ -63,11 +66,17 @@ pub struct PlannedKernel<'p, 'm> {
     pub launch: &'m Launch,
     /// CTAs, at least one.
     pub grid: u32,
-    /// One slot per parameter, whose first bytes are the parameter's.
+    /// One slot per parameter, whose first bytes are the parameter's. That of a tensor map is its number in
+    /// [`Plan::maps`].
     pub params: &'p [u64],
 }
 
 impl<'m> Plan<'m> {
+    /// The tensor maps of all kernels, to be encoded before the first launch.
+    pub fn maps(&self) -> &[TensorMap] {
+        &self.maps[..self.mapped]
+    }
+
     /// The kernels to launch, in order. A kernel with an empty grid is left out.
     pub fn kernels(&self) -> impl Iterator<Item = PlannedKernel<'_, 'm>> {
         let mut start = 0;
@@ -160,6 +169,8 @@ pub fn plan_launch<'a>(
         choice,
         grids: [0; MAX_LAUNCHES],
         params: [0; MAX_PARAMS],
+        maps: [TensorMap::NONE; MAX_TENSOR_MAPS],
+        mapped: 0,
     };
     let mut next = 0;
     for (index, launch) in choice.variant.launches.iter().enumerate() {
@@ -195,11 +206,52 @@ pub fn plan_launch<'a>(
                         None => return Err(Error::MissingArgument { argument: name.clone() }),
                     }
                 }
+                Arg::TensorMap { tensor: name, .. } => {
+                    let view = &tensors[tensor(operator, launch, name)?];
+                    // The selector has refused variants whose tensors have no maps.
+                    let made = window(arg).map(|window| map::tensor_map(view, &window));
+                    let number = plan.mapped;
+                    match made {
+                        Some(Ok(map)) if number < MAX_TENSOR_MAPS => plan.maps[number] = map,
+                        Some(Err(why)) => return Err(bad_map(launch, name, why.to_string())),
+                        _ => return Err(bad_map(launch, name, format!("number {number}"))),
+                    }
+                    plan.mapped += 1;
+                    number as u64
+                }
             };
             next += 1;
         }
     }
     Ok(Some(plan))
+}
+
+/// The box of a tensor map; `None` for another parameter.
+pub(crate) fn window(arg: &Arg) -> Option<Window> {
+    match *arg {
+        Arg::TensorMap {
+            row_axis,
+            rows,
+            cols,
+            panel_bytes,
+            ..
+        } => Some(Window {
+            row_axis,
+            rows,
+            cols,
+            panel_bytes,
+        }),
+        _ => None,
+    }
+}
+
+fn bad_map(launch: &Launch, tensor: &str, why: String) -> Error {
+    Error::Launch {
+        kernel: launch.kernel.clone(),
+        what: "a tensor map",
+        given: format!("that of `{tensor}`: {why}"),
+        expected: format!("one of {MAX_TENSOR_MAPS} that the copy engine can have"),
+    }
 }
 
 /// The tensor of a parameter; checked when the manifest was opened.
@@ -253,7 +305,7 @@ pub fn workspace_for(setting: &Setting<'_>, limits: &Sizes) -> Result<u64, Error
                     splits: 1,
                     device,
                 };
-                match select::choose(manifest, &instance.variants, env, select::Offered { align }, u64::MAX) {
+                match select::choose(manifest, &instance.variants, env, select::Offered::any(align), u64::MAX) {
                     Ok(choice) => most = most.max(Some(choice.workspace)),
                     Err(error) => refused = Some(error),
                 }

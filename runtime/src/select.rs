@@ -5,8 +5,11 @@
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::map::{MAP_ALIGN, Unmappable, tensor_map};
 use crate::operator::{MAX_AXES, Operator};
-use drawloom_lang::manifest::{Formula, Leaf, Manifest, Variant};
+use crate::plan::window;
+use crate::tensor::View;
+use drawloom_lang::manifest::{Arg, Formula, Leaf, Manifest, Variant};
 use drawloom_lang::spec::{AxisDecl, Dtype};
 
 /// Sizes by axis, in the spec's order.
@@ -40,11 +43,29 @@ pub fn evaluate(formula: &Formula, env: &Env<'_>) -> Option<i64> {
     })
 }
 
-/// Alignment, in bytes, that the call's tensors offer; see [`crate::check::offered`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Offered {
-    /// Largest power of two, at most 4096, that divides them all.
+/// What the call's tensors offer; see [`crate::check::offered`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Offered<'a> {
+    /// Alignment in bytes of addresses and strides: the largest power of two, at most 4096, that divides them all.
     pub align: u32,
+    /// The tensors themselves; `None` where a choice is judged before there are any, which have no extent of 0 then.
+    pub call: Option<Call<'a>>,
+}
+
+/// The tensors of a call, in the operator's order.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Call<'a> {
+    /// Knows them by name.
+    pub operator: &'a Operator,
+    /// Inputs first.
+    pub tensors: &'a [View],
+}
+
+impl Offered<'_> {
+    /// Imagined tensors of this alignment.
+    pub const fn any(align: u32) -> Offered<'static> {
+        Offered { align, call: None }
+    }
 }
 
 /// What the selector chose.
@@ -64,10 +85,12 @@ pub struct Choice<'m> {
 
 /// Why a variant cannot run.
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Refusal {
+enum Refusal<'m> {
     Target,
     Shared,
     Align,
+    /// A tensor that has no map.
+    Map(&'m str, Unmappable),
     Sizes,
     Arithmetic,
     Workspace(u64),
@@ -109,9 +132,9 @@ fn consider<'m>(
     manifest: &Manifest,
     (index, variant): (usize, &'m Variant),
     mut env: Env<'_>,
-    offered: Offered,
+    offered: Offered<'_>,
     workspace: u64,
-) -> Result<Choice<'m>, Refusal> {
+) -> Result<Choice<'m>, Refusal<'m>> {
     let runs = |module: usize| {
         manifest
             .modules
@@ -126,6 +149,9 @@ fn consider<'m>(
     }
     if variant.requires.align > 1 && !offered.align.is_multiple_of(variant.requires.align) {
         return Err(Refusal::Align);
+    }
+    for arg in variant.launches.iter().flat_map(|launch| &launch.args) {
+        mappable(arg, offered)?;
     }
     env.splits = evaluate(&variant.splits, &env)
         .ok_or(Refusal::Arithmetic)?
@@ -147,6 +173,29 @@ fn consider<'m>(
     })
 }
 
+/// Whether the tensor of a tensor map can have one; any other parameter can.
+fn mappable<'m>(arg: &'m Arg, offered: Offered<'_>) -> Result<(), Refusal<'m>> {
+    let Arg::TensorMap { tensor, .. } = arg else {
+        return Ok(());
+    };
+    match offered.call {
+        None if u64::from(offered.align).is_multiple_of(MAP_ALIGN) => Ok(()),
+        None => Err(Refusal::Map(tensor, Unmappable::Address(offered.align.into()))),
+        Some(call) => {
+            let view = call
+                .operator
+                .find_tensor(tensor)
+                .and_then(|index| call.tensors.get(index));
+            match view.zip(window(arg)) {
+                Some((view, window)) => tensor_map(view, &window)
+                    .map(|_| ())
+                    .map_err(|why| Refusal::Map(tensor, why)),
+                None => Err(Refusal::Map(tensor, Unmappable::Rank(0))),
+            }
+        }
+    }
+}
+
 /// The feasible variant with the smallest predicted time; of equals the first.
 ///
 /// # Errors
@@ -156,7 +205,7 @@ pub fn choose<'m>(
     manifest: &Manifest,
     variants: &'m [Variant],
     env: Env<'_>,
-    offered: Offered,
+    offered: Offered<'_>,
     workspace: u64,
 ) -> Result<Choice<'m>, Error> {
     let mut best: Option<Choice<'m>> = None;
@@ -170,7 +219,7 @@ pub fn choose<'m>(
     best.ok_or_else(|| refusals(manifest, variants, env, offered, workspace))
 }
 
-fn refusals(manifest: &Manifest, variants: &[Variant], env: Env<'_>, offered: Offered, workspace: u64) -> Error {
+fn refusals(manifest: &Manifest, variants: &[Variant], env: Env<'_>, offered: Offered<'_>, workspace: u64) -> Error {
     let mut reasons = Vec::new();
     let mut smallest = None;
     for (index, variant) in variants.iter().enumerate() {
@@ -191,6 +240,7 @@ fn refusals(manifest: &Manifest, variants: &[Variant], env: Env<'_>, offered: Of
                 "needs addresses and strides aligned to {} bytes, but {} is given",
                 variant.requires.align, offered.align
             ),
+            Refusal::Map(tensor, why) => format!("reads or writes `{tensor}` through the copy engine, but {why}"),
             Refusal::Sizes => "is not for these sizes".to_owned(),
             Refusal::Arithmetic => "has no value at these sizes".to_owned(),
             Refusal::Workspace(needed) => {

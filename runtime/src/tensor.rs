@@ -161,7 +161,7 @@ fn dense<const N: usize>(shape: [usize; N]) -> [usize; N] {
     strides
 }
 
-fn check_extent(shape: &[usize], strides: &[usize], len: usize, argument: &str) -> Result<(), Error> {
+pub(crate) fn check_extent(shape: &[usize], strides: &[usize], len: usize, argument: &str) -> Result<(), Error> {
     let needed = extent(shape, strides);
     if needed.is_none_or(|needed| needed > len) {
         let needed = needed.map_or_else(|| "more than any memory's".to_owned(), |needed| needed.to_string());

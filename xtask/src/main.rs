@@ -4,6 +4,7 @@
 //! `process` and `steps` are what they share.
 
 mod bench;
+mod bundle;
 mod compiler;
 mod demo;
 mod downstream;
@@ -53,6 +54,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Collect in `target/bundle` what a GPU machine needs to time the kernels beside other implementations.
+    Bundle,
     /// File a benchmark's result under `tests/record`, or write the README's table from the records.
     Record {
         /// What the benchmark binary wrote.
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::tidy(),
         Task::Prepare => prepare::prepare(),
         Task::Bench { args } => bench::bench(&args),
+        Task::Bundle => bundle::bundle(),
         Task::Record { result, peers, readme } => record::record(result.as_deref(), peers.as_deref(), readme),
     };
     match result {

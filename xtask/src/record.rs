@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- benchmarks: written by `cargo xtask record --readme` -
 const END: &str = "<!-- end of benchmarks -->";
 
 /// Suites whose newest records the README shows; the others, sweeps of schedules among them, are for reading in place.
-const SHOWN: [&str; 3] = ["forward", "decode", "backward"];
+const SHOWN: [&str; 4] = ["forward", "masks", "decode", "backward"];
 
 /// The end of the names of records of errors instead of times: what the suite binary writes on a GPU.
 const OF_ERRORS: &str = "-correctness.json";
@@ -70,16 +70,28 @@ struct Row {
     pass: String,
     /// Sizes and mask, as the peers spell them: `b4 h16 s4096 d128 causal`.
     shape: String,
+    /// The schedule that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
     /// Median in milliseconds.
     ours_ms: f64,
     /// Half the distance between the quartiles over the median.
     spread: Option<f64>,
+    /// Median of a few launches after a pause, when clocks are not yet lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ours_burst_ms: Option<f64>,
+    /// Distance of the result from one in `f32`, over that one's norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<f64>,
     /// What the cost model says, in milliseconds.
     predicted_ms: Option<f64>,
     /// Issued bytes by the cost model.
     predicted_bytes: Option<u64>,
     /// Medians of other implementations in the same run, in milliseconds.
     peers: BTreeMap<String, f64>,
+    /// Theirs after a pause.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    peers_burst: BTreeMap<String, f64>,
 }
 
 /// What the benchmark binary writes: a record that the compiler's counts are still to be added to.
@@ -107,6 +119,15 @@ struct Timed {
     ours_ms: f64,
     spread: f64,
     predicted_ms: f64,
+    #[serde(default)]
+    ours_burst_ms: Option<f64>,
+    #[serde(default)]
+    error: Option<f64>,
+    /// Other implementations in the same process, where the benchmark runs them itself.
+    #[serde(default)]
+    peers: BTreeMap<String, f64>,
+    #[serde(default)]
+    peers_burst: BTreeMap<String, f64>,
 }
 
 /// A row of the peers' script: `name` ends with the pass.
@@ -197,7 +218,13 @@ fn count(measured: Measured) -> Result<Record> {
             ours_ms,
             spread,
             predicted_ms,
-            ..
+            schedule,
+            ours_burst_ms,
+            error,
+            peers,
+            peers_burst,
+            dtype: _,
+            sizes: _,
         } = row;
         Ok(Row {
             spec,
@@ -208,7 +235,11 @@ fn count(measured: Measured) -> Result<Record> {
             spread: Some(spread),
             predicted_ms: Some(predicted_ms),
             predicted_bytes: Some(predicted_bytes),
-            peers: BTreeMap::new(),
+            variant: Some(schedule),
+            ours_burst_ms,
+            error,
+            peers,
+            peers_burst,
         })
     });
     Ok(Record {
@@ -223,7 +254,10 @@ fn count(measured: Measured) -> Result<Record> {
 /// Global bytes that the kernels of a row issue, read plus written, by the compiler.
 fn issued_bytes(row: &Timed) -> Result<u64> {
     let sizes: Vec<String> = row.sizes.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
-    let spec = format!("specs/{}.attn", row.spec);
+    let folders = ["specs", "tests/bench/specs"].into_iter();
+    let mut specs = folders.map(|folder| format!("{folder}/{}.attn", row.spec));
+    let spec = specs.find(|path| root().join(path).is_file());
+    let spec = spec.with_context(|| format!("no spec is called `{}`", row.spec))?;
     let explain = [
         "explain",
         &spec,
@@ -236,7 +270,8 @@ fn issued_bytes(row: &Timed) -> Result<u64> {
     ];
     let explanation: Value = serde_json::from_str(&process::read(&mut compiler::drawloom(explain))?)?;
     let mut variants = explanation["variants"].as_array().into_iter().flatten();
-    let variant = variants.find(|variant| variant["schedule"] == row.schedule.as_str());
+    let variant = variants
+        .find(|variant| variant["schedule"] == row.schedule.as_str() && variant["target"] == row.target.as_str());
     let variant = variant.with_context(|| format!("the compiler has no schedule `{}` any more", row.schedule))?;
     let kernels = variant["kernels"].as_array().into_iter().flatten();
     let maps = kernels.flat_map(|kernel| [&kernel["read"], &kernel["written"]]);
@@ -383,11 +418,15 @@ mod tests {
             target: "sm_80".into(),
             pass: "fwd".into(),
             shape: (*shape).into(),
+            variant: None,
             ours_ms: *ours_ms,
+            ours_burst_ms: None,
+            error: None,
             spread: Some(0.01),
             predicted_ms: Some(0.5),
             predicted_bytes: Some(1),
             peers: BTreeMap::new(),
+            peers_burst: BTreeMap::new(),
         };
         let rows = rows.iter().map(row).collect();
         let [date, machine, commit, suite] = ["2026-01-31", "H200", "0123456789abcdef", "forward"].map(str::to_owned);

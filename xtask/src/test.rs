@@ -6,8 +6,8 @@ use crate::steps::{Outcome, Steps};
 use crate::{compiler, downstream, prepare, tidy};
 use anyhow::Result;
 
-/// The instruction sets that `sm_80` PTX must assemble for.
-const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90";
+/// The instruction sets that PTX must assemble for: portable code for the plain ones, Hopper's for the last.
+const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90,sm_90a";
 
 /// Inputs that each fuzz target tries.
 const FUZZ_CASES: &str = "20000";

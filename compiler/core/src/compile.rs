@@ -2,11 +2,10 @@
 
 use crate::lower::Unsupported;
 use crate::lower::operator::recognise;
-use crate::portfolio::{Member, portfolio};
+use crate::portfolio::{Member, NoPortfolio, portfolios};
 use crate::program::{Program, program};
 use crate::schedule::Schedule;
-use crate::search::SearchError;
-use crate::target::SM_80;
+use crate::target::{Target, USUAL, assembles_for};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::artifact::{ArtifactError, Code, pack};
 use drawloom_lang::manifest::{Formula, Instance, Launch, Provenance, Report, Requires, Variant};
@@ -17,14 +16,29 @@ use rayon::prelude::*;
 use std::path::PathBuf;
 
 /// What to compile, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Instruction sets. The first must have kernels for every binding; where another has none, the reason is kept in
+    /// [`Compiled::skipped`]. Of variants with equal predicted times the selector takes the one for the earlier target.
+    pub targets: Vec<&'static Target>,
     /// Only these bindings; `None`: all of the spec's.
     pub bindings: Option<Vec<Binding>>,
     /// Assembler to check every kernel with, and to read its registers from.
     pub ptxas: Option<PathBuf>,
-    /// Instruction sets that every kernel must assemble for, without spills; the first one's registers are reported.
+    /// Instruction sets that kernels must assemble for, without spills: each kernel for those that its target runs on
+    /// ([`assembles_for`]). The first one's registers are reported.
     pub assemble_for: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            targets: USUAL.to_vec(),
+            bindings: None,
+            ptxas: None,
+            assemble_for: Vec::new(),
+        }
+    }
 }
 
 /// A compiled spec.
@@ -36,6 +50,19 @@ pub struct Compiled {
     pub payload: Vec<u8>,
     /// PTX of each module, in payload order, with a name for people.
     pub modules: Vec<(String, String)>,
+    /// Bindings that have no kernels of their own for a target.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Why a binding has no kernels of its own for a target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Skipped {
+    /// The instruction set.
+    pub target: &'static str,
+    /// The binding, as kernels are named after it.
+    pub binding: String,
+    /// The reason.
+    pub reason: String,
 }
 
 /// Why a spec was not compiled.
@@ -47,7 +74,7 @@ pub enum CompileError {
     Unsupported(#[from] Unsupported),
     /// No schedule fits, or a pinned one does not.
     #[error(transparent)]
-    Search(#[from] SearchError),
+    Search(#[from] NoPortfolio),
     /// A kernel that this compiler built breaks a rule of its level: a bug. The text shows where.
     #[error("bug: the kernel {kernel} does not verify\n{listing}")]
     Invalid {
@@ -93,26 +120,33 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
         .bindings
         .clone()
         .unwrap_or_else(|| drawloom_lang::bindings(spec));
-    let compiled: Vec<(Binding, Vec<Emitted>)> = bindings
+    let compiled: Vec<(Binding, Vec<Emitted>, Vec<Skipped>)> = bindings
         .into_par_iter()
-        .map(|binding| instance(spec, &binding, options).map(|variants| (binding, variants)))
+        .map(|binding| instance(spec, &binding, options).map(|(variants, skipped)| (binding, variants, skipped)))
         .collect::<Result<_, _>>()?;
     let mut code = Vec::new();
+    let mut skipped = Vec::new();
     let mut modules = Vec::new();
     let mut instances = Vec::new();
-    for (binding, emitted) in compiled {
+    for (binding, emitted, without) in compiled {
+        skipped.extend(without);
         let mut variants = Vec::new();
         for variant in emitted {
             let first = code.len();
             for (name, ptx) in variant.modules {
                 code.push(Code {
-                    target: SM_80.name.to_owned(),
+                    target: variant.target.name.to_owned(),
                     form: "ptx".to_owned(),
                     bytes: ptx.clone().into_bytes(),
                 });
                 modules.push((name, ptx));
             }
-            variants.push(manifest_variant(&variant.member, first, variant.registers));
+            variants.push(manifest_variant(
+                &variant.member,
+                variant.target,
+                first,
+                variant.registers,
+            ));
         }
         instances.push(Instance { binding, variants });
     }
@@ -127,41 +161,60 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
         manifest,
         payload,
         modules,
+        skipped,
     })
 }
 
 /// A variant's PTX.
 struct Emitted {
+    target: &'static Target,
     member: Member,
     modules: Vec<(String, String)>,
     registers: Option<u32>,
 }
 
-/// One binding: graph, operator, portfolio, and each kernel verified, emitted and, if asked, assembled.
-fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<Vec<Emitted>, CompileError> {
+/// One binding: graph, operator, portfolios, and each kernel verified, emitted and, if asked, assembled.
+fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<(Vec<Emitted>, Vec<Skipped>), CompileError> {
     let graph = drawloom_graph::from_spec(spec, binding);
     let operator = recognise(spec, binding, &graph)?;
-    let found = portfolio(&operator, &kernel_name(spec, binding), &SM_80)?;
+    let name = kernel_name(spec, binding);
     let mut emitted = Vec::new();
-    for member in found.members {
-        let mut modules = Vec::new();
-        let mut registers = None;
-        for step in &member.program.kernels {
-            let (ptx, used) = emit(&step.kernel, options)?;
-            registers = registers.max(used);
-            modules.push((step.kernel.name.clone(), ptx));
+    let mut skipped = Vec::new();
+    for (n, (target, found)) in portfolios(&operator, &name, &options.targets).into_iter().enumerate() {
+        let members = match found {
+            Ok(found) => found.members,
+            Err(why) if n == 0 => return Err(why.into()),
+            Err(why) => {
+                skipped.push(Skipped {
+                    target: target.name,
+                    binding: name.clone(),
+                    reason: why.to_string(),
+                });
+                continue;
+            }
+        };
+        for member in members {
+            let mut modules = Vec::new();
+            let mut registers = None;
+            for step in &member.program.kernels {
+                let (ptx, used) = emit(&step.kernel, target, options)?;
+                registers = registers.max(used);
+                modules.push((step.kernel.name.clone(), ptx));
+            }
+            emitted.push(Emitted {
+                target,
+                member,
+                modules,
+                registers,
+            });
         }
-        emitted.push(Emitted {
-            member,
-            modules,
-            registers,
-        });
     }
-    Ok(emitted)
+    Ok((emitted, skipped))
 }
 
-/// Verifies and emits one kernel; assembles it for each target asked for, and returns its registers on the first.
-fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), CompileError> {
+/// Verifies and emits one kernel; assembles it for each instruction set asked for that runs it, and returns its registers
+/// on the first.
+fn emit(kernel: &Kernel, target: &Target, options: &Options) -> Result<(String, Option<u32>), CompileError> {
     let errors = drawloom_kernel::verify::verify(kernel);
     if !errors.is_empty() {
         let listing = drawloom_kernel::verify::render(kernel, &errors);
@@ -173,7 +226,8 @@ fn emit(kernel: &Kernel, options: &Options) -> Result<(String, Option<u32>), Com
     let ptx = drawloom_nvptx::emit(kernel, &drawloom_nvptx::Options::default())?.ptx;
     let mut registers = None;
     if let Some(ptxas) = &options.ptxas {
-        for target in &options.assemble_for {
+        let wanted = options.assemble_for.iter();
+        for target in wanted.filter(|name| assembles_for(target, name)) {
             let (kernel, target) = (kernel.name.clone(), target.clone());
             match assemble(&ptx, &target, ptxas) {
                 Ok(report) if report.spill_store_bytes > 0 => {
@@ -202,7 +256,7 @@ pub fn kernel_name(spec: &Spec, binding: &Binding) -> String {
     types.chain(sizes).fold(spec.name.clone(), |name, part| name + &part)
 }
 
-fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>) -> Variant {
+fn manifest_variant(member: &Member, target: &Target, first_module: usize, registers: Option<u32>) -> Variant {
     let program = &member.program;
     let launches: Vec<Launch> = program
         .kernels
@@ -220,7 +274,7 @@ fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>
     let shared = launches.iter().map(|l| l.shared).max().unwrap_or(0);
     Variant {
         name: program.schedule.to_string(),
-        target: SM_80.name.to_owned(),
+        target: target.name.to_owned(),
         requires: Requires {
             align: program.schedule.access,
             shared,
@@ -245,5 +299,10 @@ fn manifest_variant(member: &Member, first_module: usize, registers: Option<u32>
 pub fn program_for(spec: &Spec, binding: &Binding, schedule: &Schedule) -> Result<Program, CompileError> {
     let graph = drawloom_graph::from_spec(spec, binding);
     let operator = recognise(spec, binding, &graph)?;
-    Ok(program(&operator, schedule, &kernel_name(spec, binding), schedule.target().name)?)
+    Ok(program(
+        &operator,
+        schedule,
+        &kernel_name(spec, binding),
+        schedule.target().name,
+    )?)
 }

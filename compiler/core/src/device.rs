@@ -221,6 +221,7 @@ impl Device {
             DeviceFact::BytesPerMicrosecond => self.bytes_per_microsecond.into(),
             DeviceFact::ClockMhz => self.clock_mhz.into(),
             DeviceFact::TensorPerClock => self.tensor_per_clock.into(),
+            DeviceFact::WgmmaPerClock => self.wgmma_per_clock.into(),
         }
     }
 

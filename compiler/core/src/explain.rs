@@ -7,7 +7,7 @@
 use crate::cost::{Counts, Footprint, Pipe, occupancy, time};
 use crate::device::Device;
 use crate::search::{Loser, Reason};
-use crate::target::REGISTERS_PER_THREAD;
+use crate::target::{REGISTERS_PER_THREAD, Target};
 use drawloom_kernel::ir::Kernel;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -20,8 +20,10 @@ pub struct Explanation {
     pub spec: String,
     /// What was chosen of its type sets and finite axes, as text: `bf16, d = 128`.
     pub binding: String,
-    /// Instruction set.
-    pub target: String,
+    /// Instruction sets that the device runs.
+    pub targets: Vec<String>,
+    /// Those that have no kernels of their own for this operator, and why.
+    pub without: Vec<(String, String)>,
     /// Device.
     pub device: String,
     /// Sizes of the run-time axes.
@@ -37,6 +39,8 @@ pub struct Explanation {
 /// One member of the portfolio.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct VariantReport {
+    /// Instruction set.
+    pub target: String,
     /// What it is in the portfolio for.
     pub purpose: String,
     /// Its schedule, in one line.
@@ -88,6 +92,8 @@ pub struct KernelReport {
 /// A schedule that lost.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct LoserReport {
+    /// Instruction set.
+    pub target: String,
     /// What it was considered for.
     pub purpose: String,
     /// The schedule, in one line.
@@ -152,10 +158,11 @@ pub fn kernel_report(
 }
 
 /// What the search considered and did not take.
-pub fn loser_reports(losers: &[Loser]) -> Vec<LoserReport> {
+pub fn loser_reports(target: &Target, losers: &[Loser]) -> Vec<LoserReport> {
     losers
         .iter()
         .map(|l| LoserReport {
+            target: target.name.to_owned(),
             purpose: l.purpose.name().to_owned(),
             schedule: l.schedule.to_string(),
             reason: l.reason.to_string(),
@@ -228,7 +235,7 @@ impl Explanation {
             "{} ({}) for {} on {}: {}",
             self.spec,
             self.binding,
-            self.target,
+            self.targets.join(" and "),
             self.device,
             sizes.join(", ")
         )?;
@@ -237,9 +244,12 @@ impl Explanation {
             "lower bound: {}, each input read and each output written once (a mask that hides keys can do with less)",
             bytes(self.bound_bytes)
         )?;
+        for (target, why) in &self.without {
+            writeln!(out, "none for {target}: {why}")?;
+        }
         for v in &self.variants {
             let mark = if v.chosen { "chosen" } else { "" };
-            writeln!(out, "\n{}: {}  {mark}", v.purpose, v.schedule)?;
+            writeln!(out, "\n{} {}: {}  {mark}", v.target, v.purpose, v.schedule)?;
             for k in &v.kernels {
                 self.write_kernel(out, k)?;
             }
@@ -320,22 +330,23 @@ impl Explanation {
         writeln!(out, "              alone: {}", pipes.join(", "))
     }
 
-    /// The nearest losers of each purpose, and how many could not run.
+    /// The nearest losers of each target and purpose, and how many could not run.
     fn write_losers(&self, out: &mut String) -> std::fmt::Result {
         const SHOWN: usize = 5;
-        let mut purposes: Vec<&str> = Vec::new();
+        let mut purposes: Vec<(&str, &str)> = Vec::new();
         for l in &self.losers {
-            if !purposes.contains(&l.purpose.as_str()) {
-                purposes.push(&l.purpose);
+            if !purposes.contains(&(&l.target, &l.purpose)) {
+                purposes.push((&l.target, &l.purpose));
             }
         }
-        for purpose in purposes {
-            let all: Vec<&LoserReport> = self.losers.iter().filter(|l| l.purpose == purpose).collect();
+        for (target, purpose) in purposes {
+            let of = |l: &&LoserReport| l.target == target && l.purpose == purpose;
+            let all: Vec<&LoserReport> = self.losers.iter().filter(of).collect();
             let mut slower: Vec<(f64, &LoserReport)> = all.iter().filter_map(|l| Some((l.slower?, *l))).collect();
             slower.sort_by(|a, b| a.0.total_cmp(&b.0));
             writeln!(
                 out,
-                "\nnot taken for {purpose}: {} slower, {} cannot run",
+                "\nnot taken for {target} {purpose}: {} slower, {} cannot run",
                 slower.len(),
                 all.len() - slower.len()
             )?;
@@ -386,12 +397,14 @@ mod tests {
         };
         let report = kernel_report(&kernel, &counts, Some(40), 1 << 18, Some(tile), &H200);
         let variant = VariantReport {
+            target: "sm_80".into(),
             purpose: "main".into(),
             schedule: "block_m=64 block_n=32".into(),
             chosen: true,
             kernels: vec![report],
         };
         let loser = |schedule: &str, slower: Option<f64>| LoserReport {
+            target: "sm_80".into(),
             purpose: "main".into(),
             schedule: schedule.into(),
             reason: "because".into(),
@@ -400,7 +413,8 @@ mod tests {
         Explanation {
             spec: "causal".into(),
             binding: "bf16".into(),
-            target: "sm_80".into(),
+            targets: vec!["sm_80".into(), "sm_90a".into()],
+            without: vec![("sm_90a".into(), "no reason".into())],
             device: "H200".into(),
             sizes: vec![("n".into(), 1024)],
             bound_bytes: 1 << 18,
@@ -422,6 +436,8 @@ mod tests {
             "40 registers",
             "lower bound: 256.00 KiB",
             "2 slower, 1 cannot run",
+            "none for sm_90a: no reason",
+            "sm_80 main: block_m=64",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

@@ -10,7 +10,7 @@ use crate::program::{Program, Step, program, size};
 use crate::schedule::{Keys, Schedule};
 use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, search};
 use crate::simulate::evaluate;
-use crate::target::Target;
+use crate::target::{SM_80, Target, is_exact};
 use drawloom_graph::ir::{Op as GOp, Val as GVal};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::manifest::{Formula, Report};
@@ -83,6 +83,49 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
     Ok(Portfolio {
         members,
         losers: found.losers,
+    })
+}
+
+/// Why a target has no portfolio.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum NoPortfolio {
+    /// No schedule fits.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// Whatever was chosen would run as portable code too, which is compiled anyway.
+    #[error("no schedule for {0} needs what it alone has; the portable kernels run there")]
+    Portable(&'static str),
+}
+
+/// The portfolios of an operator for several targets, in their order. What is made for one architecture must need it: a
+/// member that portable code could hold is left out, for it would only make artifacts larger.
+pub fn portfolios(
+    op: &Operator,
+    name: &str,
+    targets: &[&'static Target],
+) -> Vec<(&'static Target, Result<Portfolio, NoPortfolio>)> {
+    let of = |target: &'static Target| {
+        if !is_exact(target) {
+            return Ok(portfolio(op, name, target)?);
+        }
+        let mut found = portfolio(op, &format!("{name}_{}", target.name), target)?;
+        found.members.retain(|member| !is_portable(&member.program));
+        match found.members.is_empty() {
+            true => Err(NoPortfolio::Portable(target.name)),
+            false => Ok(found),
+        }
+    };
+    targets.iter().map(|&target| (target, of(target))).collect()
+}
+
+/// Whether every kernel of a program keeps the rules of portable code.
+fn is_portable(program: &Program) -> bool {
+    program.kernels.iter().all(|step| {
+        let kernel = Kernel {
+            target: SM_80.name.to_owned(),
+            ..step.kernel.clone()
+        };
+        drawloom_kernel::verify::verify(&kernel).is_empty()
     })
 }
 

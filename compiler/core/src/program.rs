@@ -7,6 +7,7 @@ use crate::lower::operator::Operator;
 use crate::lower::{Lowered, Meaning, Unsupported};
 use crate::passes::overlapped;
 use crate::schedule::{Fetch, Keys, Pack, Schedule};
+use drawloom_kernel::ir::Kernel;
 use drawloom_lang::manifest::{Arg, DeviceFact, Formula};
 use drawloom_lang::spec::AxisId;
 
@@ -29,7 +30,7 @@ pub struct Step {
     /// The kernel before the pipeliner, and what its parameters mean.
     pub synchronous: Lowered,
     /// The final kernel.
-    pub kernel: drawloom_kernel::ir::Kernel,
+    pub kernel: Kernel,
     /// CTAs.
     pub grid: Formula,
     /// Launch parameters in ABI order.
@@ -63,7 +64,9 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                 .iter()
                 .filter_map(|m| match m {
                     Meaning::Partial { axes, .. } => Some(mul(product(axes), Formula::Const(4))),
-                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Ctas | Meaning::Scalar(_) => None,
+                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Ctas | Meaning::Scalar(_) => {
+                        None
+                    }
                 })
                 .collect();
             let main = step(op, schedule, main, mul(tiles.clone(), Formula::Splits))?;
@@ -82,13 +85,30 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
 
 fn step(op: &Operator, schedule: &Schedule, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
     let kernel = overlapped(lowered.kernel.clone(), schedule)?;
-    let args = lowered.meaning.iter().flat_map(|m| arguments(op, m, &grid)).collect();
+    let mut args: Vec<Arg> = lowered.meaning.iter().flat_map(|m| arguments(op, m, &grid)).collect();
+    args.extend(tensor_maps(&lowered, &kernel)?);
     Ok(Step {
         synchronous: lowered,
         kernel,
         grid,
         args,
     })
+}
+
+/// The tensor maps behind a kernel's parameters, in the kernel's order.
+fn tensor_maps(lowered: &Lowered, kernel: &Kernel) -> Result<Vec<Arg>, Unsupported> {
+    let maps = kernel.tensor_maps().into_iter();
+    maps.map(|map| match lowered.meaning.get(map.tensor.index()) {
+        Some(Meaning::Tensor(name)) => Ok(Arg::TensorMap {
+            tensor: name.clone(),
+            row_axis: map.row_axis,
+            rows: map.rows,
+            cols: map.cols,
+            panel_bytes: map.panel_bytes,
+        }),
+        _ => Err(Unsupported::new("a tensor map of a buffer between kernels")),
+    })
+    .collect()
 }
 
 /// The launch parameters of one kernel parameter.
@@ -205,5 +225,94 @@ fn mul(a: Formula, b: Formula) -> Formula {
         (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
         (Formula::Const(x), Formula::Const(y)) => Formula::Const(x * y),
         (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensor_maps_stand_behind_the_parameters_in_the_order_of_their_use() {
+        let text = include_str!("../../../tests/filetests/kernel/attention_sm90.kir");
+        let kernel = drawloom_kernel::text::parse(text).expect("the file holds a kernel");
+        let named = |name: &str| Meaning::Tensor(name.to_owned());
+        let meaning: Vec<Meaning> = (kernel.params.iter().map(|param| &param.name))
+            .map(|name| match name.as_str() {
+                "q" | "k" | "v" | "o" => named(name),
+                other => Meaning::Size(other.to_owned()),
+            })
+            .collect();
+        let lowered = Lowered {
+            kernel: kernel.clone(),
+            meaning,
+        };
+        let map = |tensor: &str, rows| Arg::TensorMap {
+            tensor: tensor.to_owned(),
+            row_axis: 0,
+            rows,
+            cols: 64,
+            panel_bytes: 128,
+        };
+        let expected = vec![map("q", 128), map("k", 32), map("v", 32), map("o", 128)];
+        assert_eq!(tensor_maps(&lowered, &kernel), Ok(expected));
+        // What a kernel hands to the next is no tensor of the caller's.
+        let mut handed = lowered;
+        handed.meaning[3] = Meaning::Splits;
+        assert!(tensor_maps(&handed, &kernel).is_err());
+    }
+
+    #[test]
+    fn a_producer_gets_maps_of_what_it_fetches_and_of_nothing_else() {
+        use crate::schedule::{QueryHome, Reference, Staging};
+        let text = include_str!("../../../specs/causal.attn");
+        let spec = drawloom_lang::parse_str("causal", text)
+            .expect("the spec is right")
+            .remove(0);
+        let bindings = drawloom_lang::bindings(&spec);
+        let binding = (bindings.iter().find(|b| b.sizes.contains(&Some(128)))).expect("heads of 128 are compiled");
+        let graph = drawloom_graph::from_spec(&spec, binding);
+        let op = crate::lower::operator::recognise(&spec, binding, &graph).expect("it has a kernel form");
+        let schedule = Schedule {
+            block_m: 128,
+            block_n: 128,
+            warps: 8,
+            stages: 2,
+            query: QueryHome::Shared,
+            access: 16,
+            pack: Pack::Queries,
+            keys: Keys::All,
+            min_ctas: 1,
+            fetch: Fetch::Producer,
+            reference: Reference::Running,
+            staging: Staging::Own,
+        };
+        let program = program(&op, &schedule, "k", schedule.target().name).expect("it has a kernel form");
+        let step = &program.kernels[0];
+        let maps: Vec<&Arg> = step
+            .args
+            .iter()
+            .filter(|arg| matches!(arg, Arg::TensorMap { .. }))
+            .collect();
+        assert_eq!(maps.len(), step.kernel.tensor_maps().len());
+        for name in ["q", "k", "v"] {
+            let expected = |arg: &&&Arg| match arg {
+                Arg::TensorMap {
+                    tensor,
+                    row_axis: 2,
+                    cols: 64,
+                    panel_bytes: 128,
+                    ..
+                } => tensor == name,
+                _ => false,
+            };
+            assert_eq!(maps.iter().filter(expected).count(), 1, "{name}: {maps:?}");
+        }
+        // They stand behind everything else.
+        let behind = &step.args[step.args.len() - maps.len()..];
+        assert!(
+            behind.iter().all(|arg| matches!(arg, Arg::TensorMap { .. })),
+            "{behind:?}"
+        );
     }
 }

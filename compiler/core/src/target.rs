@@ -16,6 +16,9 @@ pub const SM_80: Target = TARGETS[0];
 /// Hopper: bulk copies, asynchronous products, register budgets.
 pub const SM_90A: Target = TARGETS[1];
 
+/// What is compiled for unless something else is asked for: portable code first.
+pub const USUAL: [&Target; 2] = [&SM_80, &SM_90A];
+
 /// Registers that a thread can address.
 pub const REGISTERS_PER_THREAD: u32 = 255;
 
@@ -47,6 +50,13 @@ pub fn runs_on(target: &Target, capability: u32) -> bool {
     })
 }
 
+/// Whether PTX for the target is to be assembled for the instruction set of this name: its own, and for portable code
+/// every later plain one. What stands for one architecture only is assembled for that alone.
+pub fn assembles_for(target: &Target, name: &str) -> bool {
+    let number = |name: &str| name.strip_prefix("sm_").and_then(|digits| digits.parse::<u32>().ok());
+    name == target.name || number(name).is_some_and(|n| !is_exact(target) && runs_on(target, n))
+}
+
 /// Registers that ptxas may give a thread so that `ctas` CTAs of `warps` warps fit on a multiprocessor: a multiple of 8
 /// below [`REGISTERS_PER_THREAD`], or that.
 pub fn register_limit(target: &Target, warps: u32, ctas: u32) -> u32 {
@@ -55,7 +65,7 @@ pub fn register_limit(target: &Target, warps: u32, ctas: u32) -> u32 {
 }
 
 /// Whether its code runs on one architecture only (`sm_90a`).
-fn is_exact(target: &Target) -> bool {
+pub fn is_exact(target: &Target) -> bool {
     target.name.ends_with('a')
 }
 
@@ -76,6 +86,14 @@ mod tests {
     }
 
     #[test]
+    fn portable_code_is_assembled_for_plain_targets() {
+        let names = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_90a", "other"];
+        let of = |target: &Target| names.map(|name| assembles_for(target, name));
+        assert_eq!(of(&SM_80), [false, true, true, true, false, false]);
+        assert_eq!(of(&SM_90A), [false, false, false, false, true, false]);
+    }
+
+    #[test]
     fn register_limits_follow_the_file() {
         let t = of("sm_80");
         assert_eq!(register_limit(t, 4, 1), 255);
@@ -85,7 +103,7 @@ mod tests {
 
     #[test]
     fn tiers_fall() {
-        assert_eq!(SM_80.name, "sm_80");
+        assert_eq!(USUAL.map(|t| t.name), ["sm_80", "sm_90a"]);
         assert_eq!(shared_tiers(of("sm_80")), [163 * 1024, 99 * 1024]);
         assert_eq!(shared_tiers(of("sm_90a")), [227 * 1024]);
     }

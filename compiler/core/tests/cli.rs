@@ -136,3 +136,40 @@ fn run_agrees_with_the_oracle() {
     let errors: Vec<f64> = errors.collect();
     assert!(!errors.is_empty() && errors.iter().all(|e| *e < 4e-3), "{printed}");
 }
+
+#[test]
+fn targets_are_chosen_by_name_and_the_first_must_have_kernels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().display().to_string();
+    let spec = spec("dense.attn");
+    let compile = |targets: &str| {
+        let choice = ["--type", "bf16", "--size", "d=64", "--target", targets];
+        drawloom(&[&["compile", &spec, "--out", &out], &choice[..]].concat())
+    };
+    let portable = compile("sm_80");
+    assert!(portable.status.success(), "{}", text(&portable.stderr));
+    let both = compile("sm_80,sm_90a");
+    assert!(both.status.success(), "{}", text(&both.stderr));
+    let manifest = (folder.path().read_dir().expect("artifacts"))
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|end| end == "json"))
+        .expect("a manifest");
+    let text_of = std::fs::read_to_string(manifest).expect("a file");
+    let manifest: serde_json::Value = serde_json::from_str(&text_of).expect("JSON");
+    // Portable variants come first; every launch's module is for its variant's target.
+    let variants = manifest["instances"][0]["variants"].as_array().expect("variants");
+    let targets: Vec<&str> = variants.iter().filter_map(|v| v["target"].as_str()).collect();
+    assert_eq!(targets[0], "sm_80");
+    assert!(targets.is_sorted(), "{targets:?}");
+    for variant in variants {
+        for launch in variant["launches"].as_array().expect("launches") {
+            let module = launch["module"].as_u64().expect("a number") as usize;
+            assert_eq!(manifest["modules"][module]["target"], variant["target"]);
+        }
+    }
+    // A target without kernels of its own is named with the reason.
+    assert!(targets.contains(&"sm_90a") || text(&both.stdout).contains("none for sm_90a in 1 bindings: "));
+    let unknown = compile("sm_7");
+    assert!(!unknown.status.success());
+    assert!(text(&unknown.stderr).contains("no target is called `sm_7`: sm_80, sm_90a"));
+}

@@ -4,11 +4,14 @@
 //! disagree. [`open`] believes nothing: the ABI, the hash of the payload, the key of the spec and every byte range are
 //! checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
 
-use crate::manifest::{ABI, Arg, Formula, Instance, Manifest, Module, Provenance};
+mod verify;
+
+use crate::manifest::{ABI, Formula, Instance, Manifest, Module, Provenance};
 use crate::spec::Spec;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io;
+use verify::{inconsistent, verify_instance, verify_modules};
 
 /// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -21,6 +24,15 @@ pub const MAX_LAUNCHES: usize = 16;
 
 /// Most workspace buffers of one variant.
 pub const MAX_WORKSPACE: usize = 16;
+
+/// Most tensor maps of one variant, all its launches together, so that a launcher can hold them on its stack.
+pub const MAX_TENSOR_MAPS: usize = 16;
+
+/// Most axes of a tensor that has a map: the copy engine's limit.
+pub const MAX_MAP_RANK: usize = 5;
+
+/// Most rows of a tensor map's box: the copy engine's limit.
+pub const MAX_MAP_ROWS: u32 = 256;
 
 /// A compiled module as it goes into an artifact.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -173,10 +185,10 @@ pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
             given: manifest.key,
         });
     }
-    spec_of(&manifest)?;
+    let spec = spec_of(&manifest)?;
     verify_modules(&manifest, payload.len() as u64)?;
     for instance in &manifest.instances {
-        verify_instance(&manifest, instance)?;
+        verify_instance(&manifest, &spec, instance)?;
     }
     Ok(manifest)
 }
@@ -318,118 +330,6 @@ pub fn module_code(manifest: &Manifest, payload: &[u8], index: usize) -> Result<
         return Err(damaged("its code is not the one that the manifest says".to_owned()));
     }
     Ok(code)
-}
-
-fn inconsistent(what: impl Into<String>, given: impl ToString, expected: impl Into<String>) -> ArtifactError {
-    ArtifactError::Inconsistent {
-        what: what.into(),
-        given: given.to_string(),
-        expected: expected.into(),
-    }
-}
-
-/// Modules lie one after the other and fill the payload.
-fn verify_modules(manifest: &Manifest, payload: u64) -> Result<(), ArtifactError> {
-    let mut end = 0u64;
-    for (index, module) in manifest.modules.iter().enumerate() {
-        if module.offset != end {
-            return Err(inconsistent(
-                format!("the offset of module {index}"),
-                module.offset,
-                end.to_string(),
-            ));
-        }
-        end = end
-            .checked_add(module.length)
-            .filter(|end| *end <= payload)
-            .ok_or_else(|| {
-                inconsistent(
-                    format!("the length of module {index}"),
-                    module.length,
-                    format!("at most {}", payload - end),
-                )
-            })?;
-        if !matches!(module.form.as_str(), "ptx" | "cubin") {
-            return Err(inconsistent(
-                format!("the form of module {index}"),
-                &module.form,
-                "`ptx` or `cubin`",
-            ));
-        }
-        if module.code_length > MAX_CODE_BYTES {
-            let most = format!("at most {MAX_CODE_BYTES}");
-            return Err(inconsistent(
-                format!("the code length of module {index}"),
-                module.code_length,
-                most,
-            ));
-        }
-    }
-    if end != payload {
-        Err(inconsistent("the payload's length", payload, end.to_string()))
-    } else {
-        Ok(())
-    }
-}
-
-/// Indices are in range and counts within what a launcher holds on its stack.
-fn verify_instance(manifest: &Manifest, instance: &Instance) -> Result<(), ArtifactError> {
-    for variant in &instance.variants {
-        let name = &variant.name;
-        if variant.launches.len() > MAX_LAUNCHES {
-            let most = format!("at most {MAX_LAUNCHES}");
-            return Err(inconsistent(
-                format!("the number of launches of `{name}`"),
-                variant.launches.len(),
-                most,
-            ));
-        }
-        if variant.workspace.len() > MAX_WORKSPACE {
-            let most = format!("at most {MAX_WORKSPACE}");
-            return Err(inconsistent(
-                format!("the number of buffers of `{name}`"),
-                variant.workspace.len(),
-                most,
-            ));
-        }
-        let params: usize = variant.launches.iter().map(|launch| launch.args.len()).sum();
-        if params > MAX_PARAMS {
-            let most = format!("at most {MAX_PARAMS}");
-            return Err(inconsistent(
-                format!("the number of parameters of `{name}`"),
-                params,
-                most,
-            ));
-        }
-        for launch in &variant.launches {
-            let of = format!("`{}` of `{name}`", launch.kernel);
-            let module = manifest.modules.get(launch.module);
-            if module.is_none_or(|module| module.target != variant.target) {
-                let expected = format!("a module for {}", variant.target);
-                return Err(inconsistent(format!("the module of {of}"), launch.module, expected));
-            }
-            if !(1..=1024).contains(&launch.threads) {
-                return Err(inconsistent(
-                    format!("the number of threads of {of}"),
-                    launch.threads,
-                    "1 to 1024",
-                ));
-            }
-            if launch.shared > variant.requires.shared {
-                let most = format!("at most the required {}", variant.requires.shared);
-                return Err(inconsistent(format!("the shared memory of {of}"), launch.shared, most));
-            }
-            for arg in &launch.args {
-                if let Arg::Workspace(index) = arg
-                    && *index >= variant.workspace.len()
-                {
-                    let below = format!("below {}", variant.workspace.len());
-                    return Err(inconsistent(format!("a workspace number of {of}"), index, below));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Every axis name in a formula.

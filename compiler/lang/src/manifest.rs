@@ -7,6 +7,10 @@ use crate::spec::{Binding, Dtype};
 use serde::{Deserialize, Serialize};
 
 /// The artifact ABI: raised when the meaning of anything here or of a kernel's parameters changes.
+///
+/// A new word (an [`Arg`], a [`DeviceFact`]) does not raise it: artifacts without the word mean what they meant, and a
+/// reader that does not know it refuses the whole manifest by that word's name, so that nothing is ever misread. Raising
+/// it would refuse every older artifact, whose meaning has not changed.
 pub const ABI: u32 = 1;
 
 /// A manifest.
@@ -134,6 +138,22 @@ pub enum Arg {
     Long(Formula),
     /// A scalar of the spec (`f32` or `i32`).
     Scalar(String),
+    /// A tensor map (`CUtensorMap`, 128 bytes) that the launcher encodes from the caller's address, shape and strides. Its
+    /// dimensions are the tensor's axes from the last to the first; its box is one panel of `rows` rows and `cols`
+    /// columns; reads outside the tensor give 0. The tensor must have 2 to 5 axes, no extent of 0, an address that is a
+    /// multiple of 16 and, but for the last axis, strides that are multiples of 16 bytes below 2^40.
+    TensorMap {
+        /// An input or output.
+        tensor: String,
+        /// The axis along which the box has rows: any but the last, along which it has columns.
+        row_axis: usize,
+        /// Rows of the box: 1 to 256.
+        rows: u32,
+        /// Columns of the box: `panel_bytes` of them.
+        cols: u32,
+        /// Bytes of a row of the box in shared memory, and the width of the swizzle there: 32, 64 or 128.
+        panel_bytes: u32,
+    },
 }
 
 /// Integer arithmetic over run-time sizes, evaluated by the launcher in `i64`.
@@ -176,6 +196,8 @@ pub enum DeviceFact {
     ClockMhz,
     /// Dense 16-bit tensor operations (multiply and add counted as two) per SM and clock through `mma.sync`.
     TensorPerClock,
+    /// The same through `wgmma`; that of `mma.sync` where there is none.
+    WgmmaPerClock,
 }
 
 /// Static facts of a variant.

@@ -64,6 +64,16 @@ pub enum Dtype {
     I32,
 }
 
+impl Dtype {
+    /// Size of an element in bytes.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F32 | Dtype::I32 => 4,
+        }
+    }
+}
+
 impl std::fmt::Display for Dtype {
     /// The word of the language: `f16`, `bf16`, `f32`, `i32`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,5 +1,6 @@
 //! Checks, selection and parameters of launches, on many devices and no GPU: planning is a pure function.
 
+mod maps;
 mod portfolio;
 
 use drawloom::planning::{MAX_SIZE, Setting, Sizes, WorkspaceView, plan_launch, workspace_for};
@@ -41,6 +42,24 @@ fn each_device_gets_what_it_can_run() {
         error.contains("`large` is for sm_80, but the device has capability 7.5"),
         "{error}"
     );
+}
+
+#[test]
+fn a_variant_can_be_forced() {
+    let long = case(4, 32, 8, 4096, 4096, 128);
+    for (number, name) in ["large", "small", "unaligned", "split", "hopper"]
+        .into_iter()
+        .enumerate()
+    {
+        let forced = artifact().retain(|_, variant| variant == number);
+        with(&forced, &h200(), &long, AMPLE, |plan| {
+            let plan = plan.unwrap().unwrap();
+            assert_eq!((plan.choice.variant.name.as_str(), plan.choice.index), (name, 0));
+        });
+    }
+    let other = artifact().retain(|instance, _| instance != 1);
+    let error = with(&other, &h200(), &long, AMPLE, |plan| plan.err().unwrap());
+    assert_eq!(error.to_string(), "no variant of `gqa` can run here: it has none");
 }
 
 #[test]

@@ -61,6 +61,17 @@ pub fn launch(module: usize, kernel: &str, grid: Formula, shared: u32, args: Vec
     }
 }
 
+/// The map of a bf16 or f16 tensor whose rows lie along its third axis: 64 rows of 128 bytes.
+pub fn map(tensor: &str) -> Arg {
+    Arg::TensorMap {
+        tensor: tensor.to_owned(),
+        row_axis: 2,
+        rows: 64,
+        cols: 64,
+        panel_bytes: 128,
+    }
+}
+
 /// Row tiles times heads.
 pub fn tiles(rows: i64) -> Formula {
     mul(mul(size("b"), size("h")), ceil_div(size("i"), constant(rows)))
@@ -124,6 +135,7 @@ pub fn variants(module: usize, hopper: usize) -> Vec<Variant> {
     let mut hopper_only = plain("hopper", 192, 200_000, 16, mul(waves(192), size("j")));
     hopper_only.target = "sm_90a".to_owned();
     hopper_only.launches[0].module = hopper;
+    hopper_only.launches[0].args.extend(["q", "k", "v"].map(map));
     vec![
         plain("large", 128, 160_000, 16, mul(waves(128), mul(constant(2), size("j")))),
         plain("small", 64, 90_000, 16, mul(waves(64), mul(constant(3), size("j")))),
@@ -134,6 +146,11 @@ pub fn variants(module: usize, hopper: usize) -> Vec<Variant> {
 }
 
 pub fn artifact() -> Artifact {
+    artifact_of(variants(0, 1)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The artifact whose instances all have these variants.
+pub fn artifact_of(variants: Vec<Variant>) -> Result<Artifact, Error> {
     let spec = drawloom_lang::parse_str("gqa", SPEC)
         .unwrap_or_else(|errors| panic!("{errors}"))
         .remove(0);
@@ -148,7 +165,7 @@ pub fn artifact() -> Artifact {
             types: vec![dtype],
             sizes: vec![None, None, None, None, None, Some(d)],
         },
-        variants: variants(0, 1),
+        variants: variants.clone(),
     };
     let (manifest, payload) = pack(
         "gqa",
@@ -165,9 +182,8 @@ pub fn artifact() -> Artifact {
             instance(Dtype::Bf16, 128),
             instance(Dtype::F16, 64),
         ],
-    )
-    .unwrap();
-    Artifact::from_bytes(&manifest, &payload).unwrap()
+    )?;
+    Artifact::from_bytes(&manifest, &payload)
 }
 
 pub fn device(name: &str, capability: (u32, u32), sms: i64, shared: u32) -> Device {
@@ -179,6 +195,7 @@ pub fn device(name: &str, capability: (u32, u32), sms: i64, shared: u32) -> Devi
         bytes_per_microsecond: 1_000_000,
         clock_mhz: 1_500,
         tensor_per_clock: 1024,
+        wgmma_per_clock: 1024,
     }
 }
 

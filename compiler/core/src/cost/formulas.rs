@@ -8,13 +8,13 @@
 //! one     = cycles(1) / clock                                    a CTA alone on its multiprocessor
 //! busiest = ceil(ctas / sms) * cycles(resident) / resident / clock    the multiprocessor that gets most CTAs
 //! traffic = bytes / bandwidth
-//! cycles(r) = fixed + ceil(tiles * visited / 1024) * (other + tensor / tensor_per_clock)
+//! cycles(r) = fixed + ceil(tiles * visited / 1024) * (other + tensor / tensor_per_clock + wgmma / wgmma_per_clock)
 //! ```
 //!
-//! `fixed`, `other` and `tensor` come from the walk of the kernel at one representative size through the queueing model
-//! of [`super::time()`], with `r` CTAs on a multiprocessor: once at the reference device's tensor rate and once at twice
-//! that rate, which tells the cycles that shrink with a faster tensor pipe from those that do not. `visited` is the share
-//! of key tiles that the mask left there, in 1/1024.
+//! `fixed`, `other`, `tensor` and `wgmma` come from the walk of the kernel at one representative size through the queueing model
+//! of [`super::time()`], with `r` CTAs on a multiprocessor: once at the reference device's tensor rates and once at twice
+//! each of them, which tells the cycles that shrink with a faster tensor pipe from those that do not. `visited` is the
+//! share of key tiles that the mask left there, in 1/1024.
 
 use super::time::{Footprint, LAUNCH_NS, cta_cycles, occupancy};
 use super::{Counts, Work};
@@ -73,27 +73,48 @@ pub fn time_formula(of: &Footprint, counts: &Counts, closed: &Closed, device: &D
 
 /// Cycles of a CTA that shares its multiprocessor with `resident - 1` others.
 fn cycles(of: &Footprint, mean: &Work, closed: &Closed, resident: u32, device: &Device) -> Formula {
-    let faster = Device {
-        tensor_per_clock: 2 * device.tensor_per_clock,
-        ..*device
-    };
-    let [slow, fast] = [device, &faster].map(|d| cta_cycles(of, mean, resident, 0.0, d));
+    let at = |device: &Device| cta_cycles(of, mean, resident, 0.0, device);
+    let slow = at(device);
     if closed.flops_per_tile == 0 || closed.tiles_counted == 0 {
         return Formula::Const(slow.ceil() as i64);
     }
     let fixed = cta_cycles(of, &Work::default(), resident, 0.0, device);
     let tiles = (mean.mma_flops as f64 / closed.flops_per_tile as f64).max(1e-3);
-    // slow - fixed = tiles * (other + tensor / T), and the same at 2 T.
-    let [slow, fast] = [slow, fast].map(|c| (c - fixed).max(0.0) / tiles);
-    let tensor = (slow - fast).max(0.0) * 2.0 * f64::from(device.tensor_per_clock);
-    let other = (2.0 * fast - slow).max(0.0);
-    let tile = add(
-        Formula::Const(other.ceil() as i64),
-        Formula::CeilDiv(
-            Box::new(Formula::Const(tensor.ceil() as i64)),
-            Box::new(at_least_one(Formula::Device(DeviceFact::TensorPerClock))),
+    // slow - fixed = tiles * (other + tensor / T + wgmma / W); at 2 T and at 2 W half of one part is gone.
+    let per_tile = |c: f64| (c - fixed).max(0.0) / tiles;
+    let slow = per_tile(slow);
+    let kinds = [
+        (
+            mean.mma_flops > mean.wgmma_flops,
+            device.tensor_per_clock,
+            DeviceFact::TensorPerClock,
+            Device {
+                tensor_per_clock: 2 * device.tensor_per_clock,
+                ..*device
+            },
         ),
-    );
+        (
+            mean.wgmma_flops > 0,
+            device.wgmma_per_clock,
+            DeviceFact::WgmmaPerClock,
+            Device {
+                wgmma_per_clock: 2 * device.wgmma_per_clock,
+                ..*device
+            },
+        ),
+    ];
+    let mut other = slow;
+    let mut products = Vec::new();
+    for (_, rate, fact, faster) in kinds.into_iter().filter(|kind| kind.0) {
+        let cycles = 2.0 * (slow - per_tile(at(&faster))).max(0.0);
+        other -= cycles;
+        products.push(Formula::CeilDiv(
+            Box::new(Formula::Const((cycles * f64::from(rate)).ceil() as i64)),
+            Box::new(at_least_one(Formula::Device(fact))),
+        ));
+    }
+    let other = Formula::Const(other.max(0.0).ceil() as i64);
+    let tile = products.into_iter().fold(other, add);
     let visited = (tiles / closed.tiles_counted as f64 * SHARE as f64).ceil() as i64;
     let visited = Formula::CeilDiv(
         Box::new(mul(closed.tiles.clone(), Formula::Const(visited))),
@@ -108,6 +129,7 @@ fn mean(total: &Work, ctas: u64) -> Work {
         read: total.read.iter().map(|b| b / ctas).collect(),
         written: total.written.iter().map(|b| b / ctas).collect(),
         mma_flops: total.mma_flops / ctas,
+        wgmma_flops: total.wgmma_flops / ctas,
         mufu: total.mufu / ctas,
         issue_milli: total.issue_milli / ctas,
         exps: total.exps / ctas,
@@ -200,6 +222,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn asynchronous_products_have_their_own_rate() {
+        let of = Footprint {
+            warps: 12,
+            registers: 160,
+            shared: 200_000,
+            in_flight: 100_000,
+        };
+        let closed = Closed {
+            grid: Formula::Const(132),
+            tiles: Formula::Const(64),
+            bytes: Formula::Const(1),
+            tiles_counted: 64,
+            flops_per_tile: 1 << 22,
+        };
+        let mut counts = counts(132, 64);
+        let synchronous = time_formula(&of, &counts, &closed, &H200);
+        for work in counts.groups.iter_mut().map(|g| &mut g.work).chain([&mut counts.total]) {
+            work.wgmma_flops = work.mma_flops;
+        }
+        let asynchronous = time_formula(&of, &counts, &closed, &H200);
+        let named = |f: &Formula| serde_json::to_string(f).expect("invariant: plain data");
+        assert!(named(&synchronous).contains("tensor_per_clock") && !named(&synchronous).contains("wgmma"));
+        assert!(named(&asynchronous).contains("wgmma_per_clock") && !named(&asynchronous).contains("tensor_per_clock"));
+        assert!(evaluate(&asynchronous, &[], &H200) < evaluate(&synchronous, &[], &H200));
+        let modelled = time(&of, &counts, 0, &H200).expect("fits").ns;
+        let closed = evaluate(&asynchronous, &[], &H200) as f64;
+        assert!((0.7..1.4).contains(&(closed / modelled)), "{closed} for {modelled}");
     }
 
     #[test]

@@ -166,12 +166,13 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
         .collect();
     let makespan = makespan(&counts.groups, &counts.runs, &durations, slots);
 
-    let cycles = |n: f64, rate: u32| n / (f64::from(rate) * sms as f64) * 1000.0 / f64::from(device.clock_mhz);
+    let clocks = |n: f64| n / sms as f64 * 1000.0 / f64::from(device.clock_mhz);
+    let cycles = |n: f64, rate: u32| clocks(n / f64::from(rate));
     let t = &counts.total;
     let l2 = t.global_bytes() as f64 / f64::from(device.l2_per_clock) * 1000.0 / f64::from(device.clock_mhz);
     let hbm = dram_bytes as f64 / (f64::from(device.bytes_per_microsecond) * DRAM_EFFICIENCY) * 1000.0;
     let pipes = [
-        cycles(t.mma_flops as f64, device.tensor_per_clock),
+        clocks(t.tensor_clocks(device)),
         cycles(t.mufu as f64, device.mufu_per_clock),
         cycles(t.issue_milli as f64 / 1000.0, device.issue_per_clock),
         cycles(t.shared_bytes() as f64, device.shared_per_clock),
@@ -204,7 +205,7 @@ pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, from_dram: 
     // A warp's work at the rate of its scheduler.
     let share = |n: f64, rate: u32| n / f64::from(rate) * SCHEDULERS / warps;
     let pipes = [
-        share(work.mma_flops as f64, device.tensor_per_clock),
+        share(work.tensor_clocks(device), 1),
         share(work.mufu as f64, device.mufu_per_clock),
         share(work.issue_milli as f64 / 1000.0, device.issue_per_clock),
         share(work.shared_bytes() as f64, device.shared_per_clock),

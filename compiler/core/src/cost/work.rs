@@ -5,6 +5,7 @@
 //! fragment operation: one per element that a lane holds, halves for packed conversions, one per `mma.m16n8k16`, one
 //! per `ldmatrix.x4`, and so on; each rule stands beside its case.
 
+use crate::device::Device;
 use drawloom_kernel::ir::{
     CopyKind, Dtype, Effect, Frag, Kernel, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Val,
 };
@@ -18,6 +19,8 @@ pub struct Work {
     pub written: Vec<u64>,
     /// Tensor operations, a multiply and an add counted as two.
     pub mma_flops: u64,
+    /// The part of them that is asynchronous (`wgmma`), which has a rate of its own.
+    pub wgmma_flops: u64,
     /// Special-function operations (`ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`), per lane: a warp instruction is 32. More than
     /// elements where several lanes hold one.
     pub mufu: u64,
@@ -56,6 +59,7 @@ impl Work {
             *a += b * times;
         }
         self.mma_flops += other.mma_flops * times;
+        self.wgmma_flops += other.wgmma_flops * times;
         self.mufu += other.mufu * times;
         self.issue_milli += other.issue_milli * times;
         self.exps += other.exps * times;
@@ -64,6 +68,12 @@ impl Work {
         self.barriers += other.barriers * times;
         self.mbarriers += other.mbarriers * times;
         self.latency += other.latency * times;
+    }
+
+    /// Clocks of one multiprocessor for the products, each kind at its rate.
+    pub(super) fn tensor_clocks(&self, device: &Device) -> f64 {
+        (self.mma_flops - self.wgmma_flops) as f64 / f64::from(device.tensor_per_clock)
+            + self.wgmma_flops as f64 / f64::from(device.wgmma_per_clock)
     }
 
     /// Bytes through shared memory.
@@ -159,6 +169,7 @@ pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
         Op::MmaAsync { a, b, .. } => {
             let depth = depth(kernel, a);
             w.mma_flops = 2 * u64::from(ty.rows) * u64::from(ty.cols) * u64::from(depth);
+            w.wgmma_flops = w.mma_flops;
             // One instruction for 64 rows of four warps and 16 of depth, and its descriptors; operands are not fetched.
             w.issue_milli = 2000 * u64::from(depth.div_ceil(16));
             w.shared_read = operand_bytes(kernel, ty, depth, a, b);

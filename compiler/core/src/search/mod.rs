@@ -275,12 +275,14 @@ pub fn search(problem: &Problem<'_>, lowering: &Lowering<'_>) -> Result<Search, 
             return Err(nothing(problem, &found.losers[first_loser..]));
         }
     }
-    // The unaligned form of what runs everywhere.
+    // The unaligned form of what runs everywhere, which code for one architecture does not.
     let aligned = found
         .portfolio
         .iter()
         .find(|c| c.purpose == Purpose::SmallShared || c.footprint.shared <= SMALL_SHARED);
-    if let Some(aligned) = aligned.or(found.portfolio.first()) {
+    if let Some(aligned) = aligned.or(found.portfolio.first())
+        && !cases(problem, Purpose::Unaligned).is_empty()
+    {
         let schedule = Schedule {
             access: problem.element_bytes,
             ..aligned.schedule

@@ -307,7 +307,7 @@ fn predict(loaded: &Loaded, sizes: &BTreeMap<&str, usize>) -> Result<(String, St
         splits: 1,
         device: loaded.device(),
     };
-    let choice = choose(manifest, variants, env, Offered { align: 16 }, u64::MAX)?;
+    let choice = choose(manifest, variants, env, Offered::any(16), u64::MAX)?;
     Ok((
         choice.variant.name.clone(),
         choice.variant.target.clone(),

@@ -4,9 +4,8 @@ use crate::Failure;
 use crate::input::{Choice, specs};
 use clap::ValueEnum;
 use drawloom_compiler::compile::{CompileError, Compiled, Options, compile as compile_spec, kernel_name};
-use drawloom_compiler::portfolio::portfolio;
+use drawloom_compiler::portfolio::portfolios;
 use drawloom_compiler::program::Program;
-use drawloom_compiler::target::SM_80;
 use drawloom_lang::spec::Spec;
 use std::path::PathBuf;
 
@@ -22,7 +21,7 @@ pub struct Args {
     /// Where artifacts go.
     #[arg(long, default_value = "artifacts")]
     out: PathBuf,
-    /// Print this level of the first variant instead of writing artifacts.
+    /// Print this level of the first variant for the first target instead of writing artifacts.
     #[arg(long)]
     emit: Option<Level>,
     #[command(flatten)]
@@ -30,8 +29,8 @@ pub struct Args {
     /// Assembler to check every kernel with, and to read its registers from.
     #[arg(long)]
     ptxas: Option<PathBuf>,
-    /// Instruction sets that every kernel must assemble for, without spills.
-    #[arg(long, value_delimiter = ',', default_value = "sm_80")]
+    /// Instruction sets that kernels must assemble for, without spills: each for those that run its target.
+    #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a")]
     assemble_for: Vec<String>,
 }
 
@@ -66,6 +65,7 @@ pub fn compile(args: &Args) -> Result<(), Failure> {
     std::fs::create_dir_all(&args.out)?;
     for spec in &specs {
         let options = Options {
+            targets: args.choice.target.clone(),
             bindings: Some(args.choice.bindings(spec)?),
             ptxas: args.ptxas.clone(),
             assemble_for: args.assemble_for.clone(),
@@ -73,8 +73,26 @@ pub fn compile(args: &Args) -> Result<(), Failure> {
         let compiled = compile_spec(spec, &options)?;
         write(spec, &compiled, &args.out)?;
         println!("{}: {} kernels", spec.name, compiled.modules.len());
+        for (target, reason, bindings) in reasons(&compiled) {
+            println!("  none for {target} in {bindings} bindings: {reason}");
+        }
     }
     Ok(())
+}
+
+/// The reasons for which targets have no kernels, with the number of bindings of each.
+fn reasons(compiled: &Compiled) -> Vec<(&str, &str, usize)> {
+    let mut reasons: Vec<(&str, &str, usize)> = Vec::new();
+    for skipped in &compiled.skipped {
+        match reasons
+            .iter_mut()
+            .find(|(target, reason, _)| *target == skipped.target && *reason == skipped.reason)
+        {
+            Some((.., bindings)) => *bindings += 1,
+            None => reasons.push((skipped.target, &skipped.reason, 1)),
+        }
+    }
+    reasons
 }
 
 /// Writes an artifact's two files.
@@ -91,7 +109,10 @@ fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
     let operator = drawloom_compiler::lower::operator::recognise(spec, binding, &graph);
     let operator = operator.map_err(CompileError::from)?;
     let program = || -> Result<Program, Failure> {
-        let found = portfolio(&operator, &kernel_name(spec, binding), &SM_80).map_err(CompileError::from)?;
+        // The first target alone: no other is searched for a print.
+        let targets = &choice.target[..choice.target.len().min(1)];
+        let (_, found) = portfolios(&operator, &kernel_name(spec, binding), targets).remove(0);
+        let found = found.map_err(CompileError::from)?;
         let first = found.members.into_iter().next();
         first
             .map(|m| m.program)

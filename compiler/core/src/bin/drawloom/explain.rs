@@ -8,9 +8,9 @@ use drawloom_compiler::cost;
 use drawloom_compiler::device::DEVICES;
 use drawloom_compiler::explain::{Explanation, TileWork, VariantReport, kernel_report, loser_reports};
 use drawloom_compiler::lower::operator::recognise;
-use drawloom_compiler::portfolio::{inputs, portfolio};
+use drawloom_compiler::portfolio::{inputs, portfolios};
 use drawloom_compiler::simulate::evaluate;
-use drawloom_compiler::target::SM_80;
+use drawloom_compiler::target::runs_on;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -56,11 +56,29 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
         let sizes = args.choice.sizes(&spec, binding);
         let graph = drawloom_graph::from_spec(&spec, binding);
         let operator = recognise(&spec, binding, &graph).map_err(CompileError::from)?;
-        let found = portfolio(&operator, &kernel_name(&spec, binding), &SM_80).map_err(CompileError::from)?;
+        let mut targets = args.choice.target.clone();
+        targets.retain(|target| runs_on(target, device.capability));
+        let first = targets
+            .first()
+            .ok_or_else(|| Failure::Given(format!("{} runs nothing that is asked for", device.name)))?;
+        let first = first.name;
+        let mut members = Vec::new();
+        let mut losers = Vec::new();
+        let mut without = Vec::new();
+        for (target, found) in portfolios(&operator, &kernel_name(&spec, binding), &targets) {
+            match found {
+                Ok(found) => {
+                    members.extend(found.members.into_iter().map(|member| (target, member)));
+                    losers.extend(loser_reports(target, &found.losers));
+                }
+                Err(why) if target.name == first => return Err(CompileError::from(why).into()),
+                Err(why) => without.push((target.name.to_owned(), why.to_string())),
+            }
+        }
         let wide: BTreeMap<String, u64> = sizes.iter().map(|(k, &v)| (k.clone(), v.into())).collect();
         let bound = cost::lower_bound(&spec, binding, &wide).map_err(Failure::Bug)?;
         let mut variants = Vec::new();
-        for member in &found.members {
+        for (target, member) in &members {
             let schedule = &member.program.schedule;
             let mut kernels = Vec::new();
             for (n, step) in member.program.kernels.iter().enumerate() {
@@ -76,6 +94,7 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
                 kernels.push(kernel_report(&step.kernel, &counts, None, bound, tile, device));
             }
             variants.push(VariantReport {
+                target: target.name.to_owned(),
                 purpose: member.purpose.name().to_owned(),
                 schedule: schedule.to_string(),
                 chosen: false,
@@ -99,12 +118,13 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
         let explanation = Explanation {
             spec: spec.name.clone(),
             binding: types.chain(compiled).collect::<Vec<_>>().join(", "),
-            target: SM_80.name.to_owned(),
+            targets: targets.iter().map(|target| target.name.to_owned()).collect(),
+            without,
             device: device.name.to_owned(),
             sizes: wide.into_iter().collect(),
             bound_bytes: bound,
             variants,
-            losers: loser_reports(&found.losers),
+            losers,
         };
         match args.format {
             Format::Human => print!("{}", explanation.text()),

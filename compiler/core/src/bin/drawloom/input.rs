@@ -1,6 +1,7 @@
 //! Spec files on the command line, and the choice of a binding and sizes.
 
 use crate::Failure;
+use drawloom_compiler::target::{TARGETS, Target};
 use drawloom_lang::spec::{Binding, Dtype, Spec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,9 +46,19 @@ pub struct Choice {
     /// Only this type for every `type` set: f16, bf16, f32.
     #[arg(long = "type")]
     pub types: Option<String>,
-    /// Sizes of axes, as `d=64,i=4096`: a compiled axis takes only this size, a run-time axis is this long.
+    /// Sizes of axes, as `d=64,i=4096`: a compiled axis takes only the sizes given for it, a run-time axis is this long.
     #[arg(long, value_delimiter = ',', value_parser = size)]
     pub size: Vec<(String, u32)>,
+    /// Instruction sets to make kernels for; the first must have some.
+    #[arg(long, value_delimiter = ',', value_parser = target, default_value = "sm_80,sm_90a")]
+    pub target: Vec<&'static Target>,
+}
+
+fn target(text: &str) -> Result<&'static Target, String> {
+    drawloom_compiler::target::target(text).ok_or_else(|| {
+        let known: Vec<&str> = TARGETS.iter().map(|t| t.name).collect();
+        format!("no target is called `{text}`: {}", known.join(", "))
+    })
 }
 
 fn size(text: &str) -> Result<(String, u32), String> {
@@ -71,10 +82,10 @@ impl Choice {
         let mut bindings = drawloom_lang::bindings(spec);
         bindings.retain(|b| {
             let types = dtype.is_none_or(|d| b.types.iter().all(|t| *t == d));
-            let sizes =
-                spec.axes.iter().zip(&b.sizes).all(|(axis, size)| {
-                    size.is_none() || self.get(&axis.name).is_none_or(|wanted| *size == Some(wanted))
-                });
+            let sizes = spec.axes.iter().zip(&b.sizes).all(|(axis, size)| {
+                let mut wanted = self.size.iter().filter(|(name, _)| *name == axis.name).peekable();
+                size.is_none() || wanted.peek().is_none() || wanted.any(|(_, n)| *size == Some(*n))
+            });
             types && sizes
         });
         if bindings.is_empty() {

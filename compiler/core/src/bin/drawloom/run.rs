@@ -5,9 +5,8 @@ use crate::input::{Choice, specs};
 use drawloom_compiler::compile::{CompileError, kernel_name};
 use drawloom_compiler::device::H200;
 use drawloom_compiler::lower::operator::recognise;
-use drawloom_compiler::portfolio::portfolio;
+use drawloom_compiler::portfolio::portfolios;
 use drawloom_compiler::simulate::{Call, simulate};
-use drawloom_compiler::target::SM_80;
 use drawloom_kernel::interp::{Elements, Tensor};
 use drawloom_kernel::ir::Dtype;
 use drawloom_lang::spec::{AxisId, Dtype as LangDtype, ElemType, Spec};
@@ -46,7 +45,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let sizes = choice.sizes(&spec, &binding);
         let graph = drawloom_graph::from_spec(&spec, &binding);
         let operator = recognise(&spec, &binding, &graph).map_err(CompileError::from)?;
-        let found = portfolio(&operator, &kernel_name(&spec, &binding), &SM_80).map_err(CompileError::from)?;
+        let mut members = Vec::new();
+        for (n, (target, found)) in portfolios(&operator, &kernel_name(&spec, &binding), &args.choice.target)
+            .into_iter()
+            .enumerate()
+        {
+            match found {
+                Ok(found) => members.extend(found.members),
+                Err(why) if n == 0 => return Err(CompileError::from(why).into()),
+                Err(why) => println!("{}: none for {}: {why}", spec.name, target.name),
+            }
+        }
         let dtype = |ty: ElemType| operator.dtype(ty);
         let (tensors, oracle_inputs) = random_inputs(&spec, &dtype, &sizes, args.seed);
         let scalars: BTreeMap<String, f64> = spec.scalars.iter().map(|s| (s.name.clone(), args.scalar)).collect();
@@ -59,7 +68,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             },
         )
         .map_err(|e| Failure::Bug(e.to_string()))?;
-        for member in &found.members {
+        for member in &members {
             let mut call = Call {
                 tensors: tensors.clone(),
                 sizes: sizes.clone(),
