@@ -97,11 +97,12 @@ fn parts(stream: &Stream, segment: usize) -> Result<Parts<'_>, Unsupported> {
         &[],
         Stmt::Let {
             dst,
-            op: Op::Mma {
-                acc,
-                a: Operand::Reg(weights),
-                b: Operand::Shared(values),
-            },
+            op:
+                Op::Mma {
+                    acc,
+                    a: Operand::Reg(weights),
+                    b: Operand::Shared(values),
+                },
         },
     ) = (&body[last + 1..], &body[last])
     else {

@@ -446,8 +446,9 @@ impl Rewrite<'_> {
                 let tiles: Vec<Pipe> = tiles.iter().map(|t| *self.pipe(t.dst.buf)).collect();
                 // A query tile whose storage serves another buffer afterwards is held until the end of the block.
                 let buffers = &code.kernel.buffers;
-                let (later, now): (Vec<Pipe>, Vec<Pipe>) =
-                    tiles.iter().partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
+                let (later, now): (Vec<Pipe>, Vec<Pipe>) = tiles
+                    .iter()
+                    .partition(|p| buffers.iter().any(|b| b.alias == Some(p.buf)));
                 let last = overlap::expand(code, stream, self.pipes, &now, *clock, first)?;
                 held.extend(later.into_iter().map(|p| (p, clock.tiles)));
                 Some(last)
