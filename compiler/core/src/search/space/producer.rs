@@ -137,11 +137,12 @@ fn base(problem: &Problem<'_>, groups: u32) -> u32 {
     let mask = match (problem.cuts, three, problem.value_dim <= 96) {
         (false, ..) => 0,
         (true, true, true) => 4,
-        (true, ..) => 28,
+        (true, ..) => 24,
     };
     let table = if three { 36 } else { 20 };
-    let score = if three { 8 } else { 0 };
-    28 + mask + table * problem.tables + 36 * problem.pieces.saturating_sub(1) + score * problem.score_operations
+    let score = if three { 8 } else { 4 };
+    let plain = if three { 28 } else { 36 };
+    plain + mask + table * problem.tables + 36 * problem.pieces.saturating_sub(1) + score * problem.score_operations
 }
 
 /// Bytes of the verdicts of a reference that may fail: `lower::attend::guard` keeps one for each of 64 query tiles and each
