@@ -51,7 +51,10 @@ mod tests {
 
     /// A loop of these opcodes behind a register budget, closed by a branch to its first.
     fn code(opcodes: &[&str]) -> Vec<SassInstruction> {
-        let all = ["USETMAXREG.TRY_ALLOC.CTAPOOL"].iter().chain(opcodes).chain(&["BRA", "EXIT"]);
+        let all = ["USETMAXREG.TRY_ALLOC.CTAPOOL"]
+            .iter()
+            .chain(opcodes)
+            .chain(&["BRA", "EXIT"]);
         let mut code: Vec<SassInstruction> = all
             .enumerate()
             .map(|(n, opcode)| SassInstruction {
@@ -85,7 +88,10 @@ mod tests {
         let mut moved = GOOD;
         moved.swap(2, 4);
         let found = complaints(&code(&moved));
-        assert!(found.len() == 1 && found[0].contains("1 of 1 exponentials"), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains("1 of 1 exponentials"),
+            "{found:?}"
+        );
     }
 
     #[test]

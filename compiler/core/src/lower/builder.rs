@@ -2,8 +2,7 @@
 
 use drawloom_kernel::ir::{
     Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, MapOp, Op, Param,
-    ParamId,
-    ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
+    ParamId, ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
 use drawloom_kernel::target;
 use std::collections::HashMap;

@@ -16,8 +16,8 @@
 
 use super::super::Unsupported;
 use super::super::builder::Builder;
-use super::{Frame, Store};
 use super::order::Order;
+use super::{Frame, Store};
 use crate::schedule::Reference;
 use drawloom_kernel::ir::{
     Block, BufferLayout, Dtype, Effect, Frag, If, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
