@@ -2,13 +2,16 @@
 //!
 //! This is the only place where the search, which knows schedules, meets lowering, which knows kernels.
 
-use crate::cost::{self, Closed, Inputs, Table, bound_formula, lower_bound, time_formula};
+use crate::cost::{
+    self, Closed, CostError, Inputs, Resident, Sample, Table, bound_formula, lower_bound, resident_formula,
+    time_formula,
+};
 use crate::device::{Device, H200};
 use crate::lower::Meaning;
 use crate::lower::operator::Operator;
-use crate::program::{Program, Step, program, size};
-use crate::schedule::{Keys, Schedule};
-use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, search};
+use crate::program::{Program, Step, program, row_tiles, size};
+use crate::schedule::{Fetch, Keys, Schedule};
+use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, cases, search};
 use crate::simulate::evaluate;
 use crate::target::{SM_80, Target, is_exact};
 use drawloom_graph::ir::{Op as GOp, Val as GVal};
@@ -52,11 +55,18 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
         value_dim: op.value_dim().unwrap_or(0),
         grouped: op.group().is_some(),
         score_operations: operations(op),
+        cuts: !op.sees_everything(),
+        pieces: op.ranges.pieces.len() as u32,
+        tables: tables(op),
+        bounded: false,
         pins: &op.spec.tile,
     };
     // Each schedule is lowered once; the counts and the final programs share it.
     let programs: RefCell<HashMap<Schedule, Program>> = RefCell::default();
     let lower = |schedule: &Schedule| -> Result<Kernel, String> {
+        if let Some(program) = programs.borrow().get(schedule) {
+            return Ok(program.kernels[0].kernel.clone());
+        }
         let number = programs.borrow().len();
         let program = program(op, schedule, &format!("{name}_v{number}"), target.name).map_err(|e| e.to_string())?;
         let kernel = program.kernels[0].kernel.clone();
@@ -78,7 +88,7 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
     let members = found
         .portfolio
         .iter()
-        .map(|chosen| member(op, &programs.borrow()[&chosen.schedule], chosen))
+        .map(|chosen| member(op, &problem, &programs.borrow()[&chosen.schedule], chosen))
         .collect();
     Ok(Portfolio {
         members,
@@ -127,6 +137,15 @@ fn is_portable(program: &Program) -> bool {
         };
         drawloom_kernel::verify::verify(&kernel).is_empty()
     })
+}
+
+/// Inputs beside keys and values that have a value for each key.
+fn tables(op: &Operator) -> u32 {
+    let keyed = op.spec.inputs.iter().enumerate().filter(|(n, input)| {
+        let streamed = [op.attend.k, op.attend.v].iter().any(|id| id.index() == *n);
+        !streamed && input.axes.contains(&op.attend.key)
+    });
+    keyed.count() as u32
 }
 
 /// Elementwise operations of the score and the mask.
@@ -222,7 +241,7 @@ pub fn inputs(
     (grid, inputs)
 }
 
-fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
+fn member(op: &Operator, problem: &Problem<'_>, program: &Program, chosen: &Chosen) -> Member {
     let prediction = &chosen.predictions[chosen.predictions.len() - 1];
     let at = sizes(op, &prediction.case);
     let device = prediction.case.device;
@@ -235,8 +254,16 @@ fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
         };
         issued += counts.total.global_bytes();
         let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
-        let closed = closed(op, program, step, n == 0, &at, device);
-        let own = time_formula(&footprint, &counts, &closed, &H200);
+        let own = match program.schedule.fetch {
+            Fetch::Together => {
+                let closed = closed(op, program, step, n == 0, &at, device);
+                time_formula(&footprint, &counts, &closed, &H200)
+            }
+            Fetch::Producer => match resident(op, problem, program, step) {
+                Ok(formula) => formula,
+                Err(_) => continue,
+            },
+        };
         time = Some(match time {
             None => own,
             Some(sum) => Formula::Add(Box::new(sum), Box::new(own)),
@@ -257,6 +284,36 @@ fn member(op: &Operator, program: &Program, chosen: &Chosen) -> Member {
             limit: prediction.limit.name().to_owned(),
         },
     }
+}
+
+/// The closed form of a kernel whose CTAs stay, from a short, a medium and a long sequence.
+fn resident(op: &Operator, problem: &Problem<'_>, program: &Program, step: &Step) -> Result<Formula, CostError> {
+    let schedule = &program.schedule;
+    let keys = size(op, op.attend.key);
+    let tiles = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(schedule.block_n.into())));
+    let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
+    let sample = |purpose: Purpose| {
+        let cases = cases(problem, purpose);
+        let case = cases.last().expect("invariant: purposes of sequences have cases");
+        let at = sizes(op, case);
+        let (grid, inputs) = inputs(op, program, step, &at, case.device);
+        let counts = cost::count(&step.kernel, grid, &inputs)?;
+        let tiles = evaluate(&tiles, &at, 1, case.device).unwrap_or(1).max(1) as u64;
+        Ok(Sample::new(&footprint, &counts, tiles, case.device))
+    };
+    let samples = [
+        sample(Purpose::Short)?,
+        sample(Purpose::Medium)?,
+        sample(Purpose::Main)?,
+    ];
+    let resident = Resident {
+        grid: step.grid.clone(),
+        query_tiles: row_tiles(op, schedule),
+        tiles,
+        bytes: bound_formula(op.spec, op.binding),
+        even: op.sees_everything(),
+    };
+    Ok(resident_formula(&resident, samples))
 }
 
 /// The closed form's ingredients for one kernel of a program.

@@ -148,8 +148,8 @@ fn resident(schedule: &Schedule, tiles: Formula) -> Formula {
     Formula::Min(Box::new(ctas), Box::new(tiles))
 }
 
-/// CTAs of one split.
-fn row_tiles(op: &Operator, schedule: &Schedule) -> Formula {
+/// Query tiles, or CTAs of one split.
+pub(crate) fn row_tiles(op: &Operator, schedule: &Schedule) -> Formula {
     let packed = match schedule.pack {
         Pack::Queries => None,
         Pack::QueriesAndHeads => op.group(),

@@ -15,8 +15,22 @@
 //! of [`super::time()`], with `r` CTAs on a multiprocessor: once at the reference device's tensor rates and once at twice
 //! each of them, which tells the cycles that shrink with a faster tensor pipe from those that do not. `visited` is the
 //! share of key tiles that the mask left there, in 1/1024.
+//!
+//! Of CTAs that stay and take one query tile after the other ([`resident_formula`]), the busiest counts:
+//!
+//! ```text
+//! time    = launch + max(busiest / clock, traffic)
+//! busiest = fixed * rounds + step * steps
+//! rounds  = ceil(query tiles / ctas)
+//! steps   = rounds * tiles                                       where every row sees all keys
+//!           max(query tiles * visited / ctas, longest)           where a mask deals them out unevenly
+//! ```
+//!
+//! `fixed` and `step` are such that the form equals the model at a short and a long sequence; `visited`, the mean number
+//! of key tiles of a query tile, is the lower of the lines through three samples, because what a mask leaves grows at
+//! most as fast as the sequence. `longest` is twice the mean, as under a causal mask, but no more than all.
 
-use super::time::{Footprint, LAUNCH_NS, cta_cycles, occupancy};
+use super::time::{Footprint, LAUNCH_NS, busiest, cta_cycles, occupancy};
 use super::{Counts, Work};
 use crate::device::Device;
 use drawloom_lang::manifest::{DeviceFact, Formula};
@@ -36,6 +50,118 @@ pub struct Closed {
     pub flops_per_tile: u64,
 }
 
+/// What the closed form of a kernel whose CTAs stay needs to know beside its samples.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Resident {
+    /// CTAs.
+    pub grid: Formula,
+    /// Query tiles of the launch.
+    pub query_tiles: Formula,
+    /// Key tiles of a query tile if the mask hid nothing.
+    pub tiles: Formula,
+    /// Bytes of DRAM traffic.
+    pub bytes: Formula,
+    /// Whether every row sees all keys.
+    pub even: bool,
+}
+
+/// A launch that was counted.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    /// CTAs.
+    ctas: f64,
+    /// Query tiles of all CTAs.
+    query_tiles: f64,
+    /// Key tiles that they visit, all together.
+    steps: f64,
+    /// Key tiles of a query tile if the mask hid nothing.
+    tiles: f64,
+    /// Cycles of the busiest CTA.
+    cycles: f64,
+}
+
+impl Sample {
+    /// The sample of a launch with these counts, whose query tiles would visit so many key tiles if nothing were hidden.
+    pub fn new(of: &Footprint, counts: &Counts, tiles: u64, device: &Device) -> Sample {
+        let ctas = counts.groups.iter().map(|g| g.ctas).sum::<u64>();
+        Sample {
+            ctas: ctas.max(1) as f64,
+            query_tiles: counts.total.tiles.max(1) as f64,
+            steps: counts.total.fills as f64 / 2.0,
+            tiles: tiles.max(1) as f64,
+            cycles: busiest(of, counts, device),
+        }
+    }
+
+    fn visited(&self) -> f64 {
+        self.steps / self.query_tiles
+    }
+}
+
+/// The time in nanoseconds of a kernel whose CTAs stay, from samples of rising length.
+pub fn resident_formula(resident: &Resident, samples: [Sample; 3]) -> Formula {
+    let ctas = at_least_one(resident.grid.clone());
+    let rounds = Formula::CeilDiv(Box::new(resident.query_tiles.clone()), Box::new(ctas.clone()));
+    let rounds_of = |s: &Sample| (s.query_tiles / s.ctas).ceil();
+    let (steps, steps_of): (Formula, [f64; 3]) = if resident.even {
+        let steps = mul(rounds.clone(), resident.tiles.clone());
+        (steps, samples.map(|s| rounds_of(&s) * s.tiles))
+    } else {
+        // In 1/1024 of a key tile.
+        let line = |a: &Sample, b: &Sample| {
+            let run = b.tiles - a.tiles;
+            let slope = if run > 0.0 {
+                (b.visited() - a.visited()) / run
+            } else {
+                0.0
+            };
+            let at_zero = b.visited() - slope * b.tiles;
+            let scaled = |x: f64| Formula::Const((x * SHARE as f64).round() as i64);
+            add(scaled(at_zero), mul(resident.tiles.clone(), scaled(slope)))
+        };
+        let lines = Formula::Min(
+            Box::new(line(&samples[0], &samples[1])),
+            Box::new(line(&samples[1], &samples[2])),
+        );
+        let visited = Formula::Max(Box::new(Formula::Const(SHARE as i64)), Box::new(lines));
+        let all = mul(resident.query_tiles.clone(), visited.clone());
+        let share = Formula::CeilDiv(Box::new(all), Box::new(mul(ctas, Formula::Const(SHARE as i64))));
+        let twice = Formula::CeilDiv(
+            Box::new(mul(visited, Formula::Const(2))),
+            Box::new(Formula::Const(SHARE as i64)),
+        );
+        let longest = Formula::Min(Box::new(resident.tiles.clone()), Box::new(twice));
+        let steps = Formula::Max(Box::new(share), Box::new(longest));
+        (steps, samples.map(|s| s.steps / s.ctas))
+    };
+    // fixed * rounds + step * steps = cycles, at the first and the last sample.
+    let [short, _, long] = [0, 1, 2].map(|n| (rounds_of(&samples[n]), steps_of[n].max(1.0), samples[n].cycles));
+    let determinant = short.0 * long.1 - long.0 * short.1;
+    let fixed = (short.2 * long.1 - long.2 * short.1) / determinant;
+    let fixed = if fixed.is_finite() { fixed.max(0.0) } else { 0.0 };
+    let step = ((long.2 - fixed * long.0) / long.1).max(0.0);
+    let cycles = add(
+        mul(rounds, Formula::Const(fixed.round() as i64)),
+        mul(steps, Formula::Const(step.round() as i64)),
+    );
+    let compute = Formula::CeilDiv(
+        Box::new(mul(cycles, Formula::Const(1000))),
+        Box::new(at_least_one(Formula::Device(DeviceFact::ClockMhz))),
+    );
+    add(
+        Formula::Const(LAUNCH_NS as i64),
+        Formula::Max(Box::new(compute), Box::new(traffic(&resident.bytes))),
+    )
+}
+
+/// Nanoseconds in which the DRAM moves so many bytes.
+fn traffic(bytes: &Formula) -> Formula {
+    Formula::CeilDiv(
+        Box::new(mul(bytes.clone(), Formula::Const(1000))),
+        Box::new(at_least_one(Formula::Device(DeviceFact::BytesPerMicrosecond))),
+    )
+}
+
 /// The denominator of the share of visited tiles.
 const SHARE: u64 = 1024;
 
@@ -43,10 +169,7 @@ const SHARE: u64 = 1024;
 /// rates split the cycles of a tile; the result holds for every device.
 pub fn time_formula(of: &Footprint, counts: &Counts, closed: &Closed, device: &Device) -> Formula {
     let ctas = counts.groups.iter().map(|g| g.ctas).sum::<u64>().max(1);
-    let traffic = Formula::CeilDiv(
-        Box::new(mul(closed.bytes.clone(), Formula::Const(1000))),
-        Box::new(at_least_one(Formula::Device(DeviceFact::BytesPerMicrosecond))),
-    );
+    let traffic = traffic(&closed.bytes);
     let resident = occupancy(of, device).ctas.max(1);
     let mean = mean(&counts.total, ctas);
     let share = Formula::CeilDiv(
@@ -130,14 +253,18 @@ fn mean(total: &Work, ctas: u64) -> Work {
         written: total.written.iter().map(|b| b / ctas).collect(),
         mma_flops: total.mma_flops / ctas,
         wgmma_flops: total.wgmma_flops / ctas,
+        stalled_flops: total.stalled_flops / ctas,
         mufu: total.mufu / ctas,
         issue_milli: total.issue_milli / ctas,
         exps: total.exps / ctas,
         shared_read: total.shared_read / ctas,
+        shared_once: total.shared_once / ctas,
         shared_written: total.shared_written / ctas,
         barriers: total.barriers / ctas,
         mbarriers: total.mbarriers / ctas,
         latency: total.latency / ctas,
+        tiles: total.tiles / ctas,
+        fills: total.fills / ctas,
     }
 }
 
@@ -201,6 +328,7 @@ mod tests {
             registers: 200,
             shared: 40_000,
             in_flight: 30_000,
+            producer: None,
         };
         let n = || Formula::Size("n".into());
         let closed = Closed {
@@ -231,6 +359,7 @@ mod tests {
             registers: 160,
             shared: 200_000,
             in_flight: 100_000,
+            producer: None,
         };
         let closed = Closed {
             grid: Formula::Const(132),
@@ -261,6 +390,7 @@ mod tests {
             registers: 64,
             shared: 0,
             in_flight: 2048,
+            producer: None,
         };
         let closed = Closed {
             grid: Formula::Const(1),

@@ -11,6 +11,7 @@ mod bound;
 mod formulas;
 mod needed;
 mod registers;
+mod resident;
 mod slice;
 mod time;
 mod value;
@@ -18,8 +19,9 @@ mod walk;
 mod work;
 
 pub use bound::{bound_formula, lower_bound};
-pub use formulas::{Closed, time_formula};
+pub use formulas::{Closed, Resident, Sample, resident_formula, time_formula};
 pub use registers::{BASE_REGISTERS, estimate_registers};
+pub use resident::Producer;
 pub use time::{Footprint, LAUNCH_NS, Occupancy, Pipe, Time, occupancy, time};
 pub use walk::count;
 pub use work::{Work, per_lane, registers};

@@ -13,6 +13,7 @@
 //! # Source
 //! Mean-value analysis: Reiser and Lavenberg 1980, Journal of the ACM 27(2).
 
+use super::resident::{self, Producer};
 use super::work::Work;
 use super::{Counts, Group};
 use crate::device::{Device, L2_PORT, RESERVED_SHARED};
@@ -75,16 +76,23 @@ pub struct Footprint {
     pub shared: u32,
     /// Bytes that its copies keep in flight.
     pub in_flight: u32,
+    /// What shapes its time if it has a producer.
+    pub producer: Option<Producer>,
 }
 
 impl Footprint {
-    /// The footprint of a kernel whose threads use this many registers.
+    /// The footprint of a kernel whose threads use this many registers. Where roles have budgets, their mean counts.
     pub fn of(kernel: &Kernel, registers: u32) -> Footprint {
+        let warps = kernel.warps();
+        let budgets: Option<u32> = (kernel.roles.iter())
+            .map(|role| role.registers.map(|each| each * role.warps))
+            .sum();
         Footprint {
-            warps: kernel.warps(),
-            registers,
+            warps,
+            registers: budgets.map_or(registers, |all| all / warps.max(1)),
             shared: kernel.shared_bytes(),
             in_flight: bytes_in_flight(kernel),
+            producer: Producer::of(kernel),
         }
     }
 }
@@ -132,7 +140,7 @@ pub struct Time {
 ///
 /// # Source
 /// Measured: 4419 of 4800 GB/s on an H200, 2026-11-23.
-const DRAM_EFFICIENCY: f64 = 0.92;
+pub(super) const DRAM_EFFICIENCY: f64 = 0.92;
 
 /// Nanoseconds between a kernel's launch in a busy stream and its first instruction, and from its last to the next
 /// kernel's: what a kernel without work costs. An assumption of ours, the same for all devices.
@@ -155,7 +163,13 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     let resident = grid.div_ceil(sms).clamp(1, occupancy.ctas.into()) as u32;
     let slots = (sms * u64::from(resident)) as usize;
     let issued = counts.total.global_bytes();
-    let dram_bytes = dram_bytes(issued, unique_bytes, slots as f64 / grid.max(1) as f64, device);
+    // CTAs that stay work on as many query tiles at a time as there are of them.
+    let parts = if of.producer.is_some() {
+        counts.total.tiles
+    } else {
+        grid
+    };
+    let dram_bytes = dram_bytes(issued, unique_bytes, slots as f64 / parts.max(1) as f64, device);
     // Multiprocessors without a CTA leave their share of the DRAM to the others.
     let busy = grid.min(sms) as f64 / sms as f64;
     let from_dram = dram_bytes as f64 / issued.max(1) as f64 * busy;
@@ -182,7 +196,12 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     let most = (0..6)
         .max_by(|&a, &b| pipes[a].total_cmp(&pipes[b]))
         .expect("invariant: there are six pipes");
-    let compute = makespan * 1000.0 / f64::from(device.clock_mhz);
+    let busy = t.tensor_clocks(device) / sms as f64 / makespan.max(1.0);
+    let clock = match of.producer {
+        Some(_) => resident::clock_mhz(busy, device),
+        None => f64::from(device.clock_mhz),
+    };
+    let compute = makespan * 1000.0 / clock;
     Some(Time {
         ns: if grid == 0 {
             0.0
@@ -197,9 +216,18 @@ pub fn time(of: &Footprint, counts: &Counts, unique_bytes: u64, device: &Device)
     })
 }
 
+/// Cycles of the CTA of a launch that works longest, where all of them are resident at once, one on a multiprocessor.
+pub(super) fn busiest(of: &Footprint, counts: &Counts, device: &Device) -> f64 {
+    let cycles = counts.groups.iter().map(|g| cta_cycles(of, &g.work, 1, 0.0, device));
+    cycles.fold(0.0, f64::max)
+}
+
 /// Cycles from the start of a CTA to its end, with `resident` CTAs of its kind on the multiprocessor, when this share of
 /// its bytes comes from DRAM.
 pub(super) fn cta_cycles(of: &Footprint, work: &Work, resident: u32, from_dram: f64, device: &Device) -> f64 {
+    if let Some(producer) = &of.producer {
+        return resident::cycles(producer, work, device);
+    }
     const SCHEDULERS: f64 = 4.0;
     let warps = f64::from(of.warps.max(1));
     // A warp's work at the rate of its scheduler.
@@ -344,6 +372,7 @@ mod tests {
             registers,
             shared,
             in_flight: 1,
+            producer: None,
         };
         assert_eq!(
             occupancy(&of(255, 1024), &A100),
@@ -380,6 +409,7 @@ mod tests {
             registers: 200,
             shared: 0,
             in_flight: 1,
+            producer: None,
         };
         let at = |ctas: u64| {
             let counts = Counts {

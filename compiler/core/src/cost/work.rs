@@ -21,6 +21,8 @@ pub struct Work {
     pub mma_flops: u64,
     /// The part of them that is asynchronous (`wgmma`), which has a rate of its own.
     pub wgmma_flops: u64,
+    /// Tensor operations for which there would be time while asynchronous products wait for operands from shared memory.
+    pub stalled_flops: u64,
     /// Special-function operations (`ex2`, `lg2`, `rcp`, `rsqrt`, `sqrt`), per lane: a warp instruction is 32. More than
     /// elements where several lanes hold one.
     pub mufu: u64,
@@ -30,6 +32,8 @@ pub struct Work {
     pub exps: u64,
     /// Bytes read from shared memory: by loads, stores of tiles and products (every warp its own operands).
     pub shared_read: u64,
+    /// The part of it that is not fetched again: the right operand of an asynchronous product is read once for four warps.
+    pub shared_once: u64,
     /// Bytes written to shared memory: by stores and copies (zero-filled rows too).
     pub shared_written: u64,
     /// Executions of `barrier` and `barrier_arrive`, one per warp.
@@ -38,6 +42,10 @@ pub struct Work {
     pub mbarriers: u64,
     /// Cycles in which a warp that runs alone can only wait: dependent results, barriers (estimate).
     pub latency: u64,
+    /// Query tiles: copies by an engine to a buffer with one slot.
+    pub tiles: u64,
+    /// Copies by an engine to a slot of a ring.
+    pub fills: u64,
 }
 
 impl Work {
@@ -60,14 +68,18 @@ impl Work {
         }
         self.mma_flops += other.mma_flops * times;
         self.wgmma_flops += other.wgmma_flops * times;
+        self.stalled_flops += other.stalled_flops * times;
         self.mufu += other.mufu * times;
         self.issue_milli += other.issue_milli * times;
         self.exps += other.exps * times;
         self.shared_read += other.shared_read * times;
+        self.shared_once += other.shared_once * times;
         self.shared_written += other.shared_written * times;
         self.barriers += other.barriers * times;
         self.mbarriers += other.mbarriers * times;
         self.latency += other.latency * times;
+        self.tiles += other.tiles * times;
+        self.fills += other.fills * times;
     }
 
     /// Clocks of one multiprocessor for the products, each kind at its rate.
@@ -76,9 +88,9 @@ impl Work {
             + self.wgmma_flops as f64 / f64::from(device.wgmma_per_clock)
     }
 
-    /// Bytes through shared memory.
+    /// Bytes through the port of shared memory.
     pub fn shared_bytes(&self) -> u64 {
-        self.shared_read + self.shared_written
+        self.shared_read - self.shared_once + self.shared_written
     }
 
     /// Bytes of global memory, read and written, of all tensors.
@@ -129,6 +141,9 @@ const MMA_LATENCY: u64 = 33;
 /// Jia et al. 2018, arXiv:1804.06826, and 2019, arXiv:1903.07486: shared-memory and shuffle latency 19 to 25 cycles.
 const EXCHANGE_LATENCY: u64 = 25;
 
+/// Operations of an asynchronous product in the time in which shared memory delivers a byte: 4096 and 128 bytes a clock.
+const WGMMA_PER_BYTE: u64 = 32;
+
 /// Counts of a value's definition, apart from the bytes of a global load, which depend on its guard.
 pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
     let ty = kernel.ty(dst);
@@ -173,6 +188,10 @@ pub(super) fn of_op(kernel: &Kernel, dst: Val, op: &Op) -> Work {
             // One instruction for 64 rows of four warps and 16 of depth, and its descriptors; operands are not fetched.
             w.issue_milli = 2000 * u64::from(depth.div_ceil(16));
             w.shared_read = operand_bytes(kernel, ty, depth, a, b);
+            let left = operand_bytes(kernel, ty, depth, a, &Operand::Reg(dst));
+            w.shared_once = (w.shared_read - left) / 4 * 3;
+            let fetched = w.shared_read - w.shared_once;
+            w.stalled_flops = (fetched * WGMMA_PER_BYTE).saturating_sub(w.wgmma_flops);
         }
         Op::MmaWait { .. } => {
             w.issue_milli = 1000;
@@ -284,7 +303,14 @@ pub(super) fn of_effect(kernel: &Kernel, effect: &Effect, warps: u32) -> Work {
             // A load and a store in place of one copy.
             CopyKind::Sync { bytes } => w.issue_milli = share(dst, *bytes) / 3 * 4,
             CopyKind::CpAsync { bytes } => w.issue_milli = share(dst, *bytes),
-            CopyKind::Tma { .. } => w.issue_milli = 4000,
+            CopyKind::Tma { .. } => {
+                w.issue_milli = 4000;
+                if kernel.buffers[dst.buf.index()].slots == 1 {
+                    w.tiles = 1;
+                } else {
+                    w.fills = 1;
+                }
+            }
         },
         Effect::StoreTile { src, bytes, .. } => w.issue_milli = share(src, *bytes) / 3 * 4,
         Effect::TmaStore { .. } => w.issue_milli = 4000,

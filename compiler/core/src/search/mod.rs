@@ -35,6 +35,14 @@ pub struct Problem<'a> {
     pub grouped: bool,
     /// Element-wise operations of the score beside the product and the softmax.
     pub score_operations: u32,
+    /// Whether a mask hides keys.
+    pub cuts: bool,
+    /// Intervals of keys that a query tile visits.
+    pub pieces: u32,
+    /// Tables that scores or masks read key by key.
+    pub tables: u32,
+    /// Whether the scores are bounded, so that sums stay in range whatever is subtracted.
+    pub bounded: bool,
     /// Pinned fields of the spec.
     pub pins: &'a [Pin],
 }
@@ -65,6 +73,11 @@ pub struct Lowering<'a> {
 pub enum Purpose {
     /// Many queries, on devices with the target's full shared memory.
     Main,
+    /// The same for sequences of medium length, where the time between query tiles begins to count. Only for targets whose
+    /// schedules differ enough.
+    Medium,
+    /// The same for short sequences.
+    Short,
     /// Many queries, at most [`SMALL_SHARED`] bytes of shared memory.
     SmallShared,
     /// Tensors that are not aligned to 16 bytes.
@@ -75,12 +88,21 @@ pub enum Purpose {
 
 impl Purpose {
     /// All purposes, in the order of a portfolio.
-    pub const ALL: [Purpose; 4] = [Purpose::Main, Purpose::SmallShared, Purpose::Unaligned, Purpose::Split];
+    pub const ALL: [Purpose; 6] = [
+        Purpose::Main,
+        Purpose::Medium,
+        Purpose::Short,
+        Purpose::SmallShared,
+        Purpose::Unaligned,
+        Purpose::Split,
+    ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Purpose::Main => "main",
+            Purpose::Medium => "medium sequences",
+            Purpose::Short => "short sequences",
             Purpose::SmallShared => "small shared memory",
             Purpose::Unaligned => "unaligned",
             Purpose::Split => "split",
@@ -109,8 +131,11 @@ pub struct Case {
 
 /// The launches that a purpose is ranked on: those of its devices that run the target's code.
 pub fn cases(problem: &Problem<'_>, purpose: Purpose) -> Vec<Case> {
+    if problem.target.tma {
+        return of_length(problem, purpose);
+    }
     let (devices, split): (&[&'static Device], bool) = match purpose {
-        Purpose::Main => (&[&H200, &A100], false),
+        Purpose::Main | Purpose::Medium | Purpose::Short => (&[&H200, &A100], false),
         Purpose::SmallShared | Purpose::Unaligned => (&[&RTX_4090, &RTX_3090, &L4], false),
         Purpose::Split => (&[&H200, &A100, &RTX_4090], true),
     };
@@ -139,6 +164,29 @@ pub fn cases(problem: &Problem<'_>, purpose: Purpose) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// 16 384 positions in sequences of the purpose's length, 2048 features of all heads.
+fn of_length(problem: &Problem<'_>, purpose: Purpose) -> Vec<Case> {
+    const POSITIONS: u32 = 16_384;
+    const FEATURES: u32 = 2048;
+    let lengths: &[(&'static str, u32)] = match purpose {
+        Purpose::Main => &[("b2 8k", 8192), ("b1 16k", 16_384)],
+        Purpose::Medium => &[("b8 2k", 2048)],
+        Purpose::Short => &[("b32 512", 512)],
+        Purpose::SmallShared | Purpose::Unaligned | Purpose::Split => &[],
+    };
+    let heads = (FEATURES / problem.value_dim.max(1)).max(8);
+    let case = |&(name, length): &(&'static str, u32)| Case {
+        name,
+        device: &H200,
+        batch: POSITIONS / length,
+        heads,
+        key_heads: if problem.grouped { heads / 4 } else { heads },
+        queries: length,
+        keys: length,
+    };
+    lengths.iter().map(case).collect()
 }
 
 /// A member of the portfolio.
@@ -262,12 +310,14 @@ pub fn search(problem: &Problem<'_>, lowering: &Lowering<'_>) -> Result<Search, 
         portfolio: Vec::new(),
         losers: Vec::new(),
     };
-    for purpose in [Purpose::Main, Purpose::SmallShared, Purpose::Split] {
-        if purpose == Purpose::SmallShared && shared_tiers(problem.target).len() < 2 {
-            continue;
-        }
+    let purposes: &[Purpose] = match (problem.target.tma, shared_tiers(problem.target).len()) {
+        (true, _) => &[Purpose::Main, Purpose::Medium, Purpose::Short],
+        (false, 0 | 1) => &[Purpose::Main, Purpose::Split],
+        (false, _) => &[Purpose::Main, Purpose::SmallShared, Purpose::Split],
+    };
+    for &purpose in purposes {
         let first_loser = found.losers.len();
-        if let Some(chosen) = choose(problem, lowering, purpose, &mut found.losers) {
+        if let Some(chosen) = choose(problem, lowering, purpose, &mut found) {
             if found.portfolio.iter().all(|c| c.schedule != chosen.schedule) {
                 found.portfolio.push(chosen);
             }
@@ -301,8 +351,13 @@ pub fn search(problem: &Problem<'_>, lowering: &Lowering<'_>) -> Result<Search, 
     Ok(found)
 }
 
-/// The best schedule of a purpose; the others go to `losers`.
-fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, losers: &mut Vec<Loser>) -> Option<Chosen> {
+/// A schedule that is nearly as good as the best for a purpose, and in the portfolio already, is taken: below this, the
+/// model cannot tell, and every member makes artifacts larger.
+const GAIN: f64 = 0.01;
+
+/// The best schedule of a purpose; the others go to the losers.
+fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, found: &mut Search) -> Option<Chosen> {
+    let Search { portfolio, losers } = found;
     let cases = cases(problem, purpose);
     let mut ranked: Vec<(f64, Point)> = Vec::new();
     for (point, fits) in space::enumerate(problem, purpose) {
@@ -325,10 +380,12 @@ fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, lose
     }
     ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
     let best = ranked.first()?.0;
+    // Members of other purposes are candidates whatever the bound says.
+    let member = |point: &Point| portfolio.iter().any(|c| c.schedule == point.schedule);
     // The best by the bound whose kernels fit; what the kernel needs may be more than the bound said.
     let mut finalists: Vec<(f64, Chosen)> = Vec::new();
     for (score, point) in ranked {
-        let reason = if finalists.len() == FINALISTS {
+        let reason = if finalists.len() >= FINALISTS && !member(&point) {
             Reason::BoundSlower((score - best).exp())
         } else {
             match finish(problem, lowering, purpose, &point) {
@@ -346,9 +403,12 @@ fn choose(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, lose
         });
     }
     finalists.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut finalists = finalists.into_iter();
-    let (best, chosen) = finalists.next()?;
-    losers.extend(finalists.map(|(score, c)| Loser {
+    let best = finalists.first()?.0;
+    let taken = (finalists.iter())
+        .position(|(score, c)| *score < best + GAIN && portfolio.iter().any(|p| p.schedule == c.schedule))
+        .unwrap_or(0);
+    let (_, chosen) = finalists.remove(taken);
+    losers.extend(finalists.into_iter().map(|(score, c)| Loser {
         purpose,
         schedule: c.schedule,
         reason: Reason::Slower((score - best).exp()),
@@ -376,13 +436,7 @@ fn finish(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, poin
     let schedule = point.schedule;
     let kernel = (lowering.kernel)(&schedule).map_err(Reason::NoKernel)?;
     let footprint = Footprint::of(&kernel, cost::estimate_registers(&kernel));
-    space::within(
-        problem.target,
-        &schedule,
-        footprint.registers,
-        footprint.shared,
-        purpose,
-    )?;
+    space::kernel_within(problem, point, &kernel, footprint.registers, purpose)?;
     let mut predictions = Vec::new();
     for case in cases(problem, purpose) {
         let (grid, inputs) = (lowering.launch)(&schedule, &kernel, &case);

@@ -1,10 +1,13 @@
 //! The schedules that a kernel could have: enumerated, and rejected one by one with numbers where they cannot run.
 
+mod producer;
+
 use super::{Problem, Purpose, Reason};
 use crate::cost::BASE_REGISTERS;
 use crate::device::RESERVED_SHARED;
 use crate::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 use crate::target::{SMALL_SHARED, Target, register_limit};
+use drawloom_kernel::ir::Kernel;
 use drawloom_kernel::verify::Limit;
 
 /// Rows of a query tile that are tried. A decode step has few rows, so its tiles start at one matrix atom.
@@ -29,8 +32,13 @@ pub(super) struct Point {
 
 /// All schedules for a purpose, feasible or with the reason why not.
 pub(super) fn enumerate(problem: &Problem<'_>, purpose: Purpose) -> Vec<(Point, Result<(), Reason>)> {
+    if problem.target.tma {
+        return producer::enumerate(problem);
+    }
     let (keys, pack, min_m) = match purpose {
-        Purpose::Main | Purpose::SmallShared | Purpose::Unaligned => (Keys::All, Pack::Queries, 64),
+        Purpose::Main | Purpose::Medium | Purpose::Short | Purpose::SmallShared | Purpose::Unaligned => {
+            (Keys::All, Pack::Queries, 64)
+        }
         Purpose::Split if problem.grouped => (Keys::Split, Pack::QueriesAndHeads, ATOM),
         Purpose::Split => (Keys::Split, Pack::Queries, ATOM),
     };
@@ -108,7 +116,7 @@ pub(super) fn check(problem: &Problem<'_>, mut schedule: Schedule, purpose: Purp
 /// Shared memory that a CTA of this purpose may have, in bytes.
 fn shared_limit(target: &'static Target, purpose: Purpose) -> u32 {
     match purpose {
-        Purpose::Main => target.cta_shared_bytes,
+        Purpose::Main | Purpose::Medium | Purpose::Short => target.cta_shared_bytes,
         Purpose::SmallShared | Purpose::Unaligned | Purpose::Split => target.cta_shared_bytes.min(SMALL_SHARED),
     }
 }
@@ -121,27 +129,56 @@ fn with_margin(registers: u32) -> u32 {
     (registers * 107).div_ceil(100)
 }
 
+fn at_most(
+    target: &'static Target,
+    what: &'static str,
+    given: u32,
+    limit: u32,
+    unit: &'static str,
+) -> Result<(), Reason> {
+    if given <= limit {
+        return Ok(());
+    }
+    Err(Reason::Limit(Limit {
+        what,
+        given: given.into(),
+        limit: limit.into(),
+        unit,
+        target: target.name,
+    }))
+}
+
+/// The limits on what a lowered kernel occupies, whose threads use so many registers by the estimate.
+pub(super) fn kernel_within(
+    problem: &Problem<'_>,
+    point: &Point,
+    kernel: &Kernel,
+    registers: u32,
+    purpose: Purpose,
+) -> Result<(), Reason> {
+    match (point.schedule.fetch, kernel.roles.last()) {
+        (Fetch::Producer, Some(computing)) => {
+            producer::within(problem, point.registers, computing.registers, kernel.shared_bytes())
+        }
+        _ => within(
+            problem.target,
+            &point.schedule,
+            registers,
+            kernel.shared_bytes(),
+            purpose,
+        ),
+    }
+}
+
 /// The limits on what a CTA occupies.
-pub(super) fn within(
+fn within(
     target: &'static Target,
     schedule: &Schedule,
     registers: u32,
     shared: u32,
     purpose: Purpose,
 ) -> Result<(), Reason> {
-    let limit = |what, given: u32, limit: u32, unit| {
-        if given <= limit {
-            return Ok(());
-        }
-        let limit = Limit {
-            what,
-            given: given.into(),
-            limit: limit.into(),
-            unit,
-            target: target.name,
-        };
-        Err(Reason::Limit(limit))
-    };
+    let limit = |what, given, limit, unit| at_most(target, what, given, limit, unit);
     limit("warps", schedule.warps, target.cta_warps, "warps")?;
     limit("shared memory", shared, shared_limit(target, purpose), "bytes")?;
     limit(
@@ -152,14 +189,15 @@ pub(super) fn within(
     )
 }
 
+fn multiple(what: &'static str, given: u32, of: u32) -> Result<(), Reason> {
+    if given > 0 && given.is_multiple_of(of) {
+        Ok(())
+    } else {
+        Err(Reason::Multiple { what, given, of })
+    }
+}
+
 fn divisible(s: &Schedule) -> Result<(), Reason> {
-    let multiple = |what, given: u32, of: u32| {
-        if given > 0 && given.is_multiple_of(of) {
-            Ok(())
-        } else {
-            Err(Reason::Multiple { what, given, of })
-        }
-    };
     multiple("warps", s.warps, 1)?;
     multiple("block_m", s.block_m, ATOM * s.warps)?;
     multiple("block_n", s.block_n, ATOM)?;

@@ -133,6 +133,10 @@ fn problem(pins: &[Pin]) -> Problem<'_> {
         value_dim: D,
         grouped: true,
         score_operations: 1,
+        cuts: false,
+        pieces: 1,
+        tables: 0,
+        bounded: false,
         pins,
     }
 }

@@ -9,6 +9,7 @@ use drawloom_compiler::device::DEVICES;
 use drawloom_compiler::explain::{Explanation, TileWork, VariantReport, kernel_report, loser_reports};
 use drawloom_compiler::lower::operator::recognise;
 use drawloom_compiler::portfolio::{inputs, portfolios};
+use drawloom_compiler::schedule::Fetch;
 use drawloom_compiler::simulate::evaluate;
 use drawloom_compiler::target::runs_on;
 use std::collections::BTreeMap;
@@ -89,7 +90,10 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
                 let splits = evaluate(&member.program.splits, &sizes, 1, device).unwrap_or(1).max(1) as u64;
                 let tile = (n == 0).then(|| TileWork {
                     flops: 2 * u64::from(schedule.block_m) * u64::from(schedule.block_n) * u64::from(d + e),
-                    all: u64::from(grid) * keys.div_ceil(schedule.block_n.into()) / splits,
+                    all: match schedule.fetch {
+                        Fetch::Together => u64::from(grid) / splits,
+                        Fetch::Producer => counts.total.tiles,
+                    } * keys.div_ceil(schedule.block_n.into()),
                 });
                 kernels.push(kernel_report(&step.kernel, &counts, None, bound, tile, device));
             }

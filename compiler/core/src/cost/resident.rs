@@ -1,0 +1,105 @@
+//! Cycles of a CTA that stays: a producer, one to three warpgroups that compute, one query tile after the other.
+//!
+//! Such a CTA is alone on its multiprocessor, and its groups walk through the key tiles nearly in step, so the queueing of
+//! [`super::time()`] (many independent warps) does not describe it. A step, one key tile for all groups, takes as long as
+//! what bounds it most:
+//!
+//! - the tensor pipe, which works for one group after the other, and waits for the operands of narrow products;
+//! - the chain of one group: its products, then the softmax between them. A warp issues its products in order and is held
+//!   until they are nearly done, so that its softmax overlaps the products of the *other* groups;
+//! - special functions, shared memory and the port to the L2.
+//!
+//! Bounds that are close to each other add up in part: the step is their `NORM`-norm. A query tile begins and ends with
+//! products and a softmax that overlap nothing, and with the transfer of its queries and results.
+//!
+//! ```text
+//! step = norm(tensor, tensor / groups + softmax, mufu, shared, port)
+//! CTA  = (steps - tiles) * step + tiles * (tensor + softmax) + transfers + waits
+//! ```
+//!
+//! # Source
+//! Order of the loop: Shah et al. 2024, arXiv:2407.08608, section 3.2. The constants are fitted to the rows of 512 and 8192
+//! positions in `tests/record/2026-11-25-hopper-schedules.csv`, one H100; its other rows judge them.
+
+use super::time::DRAM_EFFICIENCY;
+use super::work::Work;
+use crate::device::{Device, L2_PORT};
+use drawloom_kernel::ir::Kernel;
+
+/// What the time of a kernel with a producer depends on beside its work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Producer {
+    /// Warpgroups that compute.
+    pub groups: u32,
+    /// Whether results lie where the query tile was, so that the next cannot be fetched before they are stored.
+    pub waits_for_store: bool,
+}
+
+impl Producer {
+    /// That of a kernel, if it has one.
+    pub(super) fn of(kernel: &Kernel) -> Option<Producer> {
+        let [_, computing] = kernel.roles.as_slice() else {
+            return None;
+        };
+        Some(Producer {
+            groups: computing.warps / 4,
+            waits_for_store: kernel.buffers.iter().any(|b| b.alias.is_some()),
+        })
+    }
+}
+
+/// Cycles that a softmax takes for each instruction slot: products of other groups contend for registers and issue.
+const SOFTMAX: f64 = 2.53;
+/// Exponent of the norm of a step's bounds.
+const NORM: f64 = 11.0;
+/// Time for a tile's queries and results, in units of that at the multiprocessor's share of the DRAM: nearly all CTAs
+/// come to the end of a tile together.
+const TRANSFER: f64 = 1.58;
+/// Share of the waits at barriers and for exchanges that nothing hides.
+const WAITS: f64 = 0.36;
+/// Cycles in which a query tile waits until the results before it are stored.
+const STORE_WAIT: f64 = 1290.0;
+/// Share of the tensor pipe's time with which the card's power limits its clock to the sustained one.
+const POWER_SHARE: f64 = 0.82;
+
+/// Cycles from the start of a CTA to its end.
+pub(super) fn cycles(of: &Producer, work: &Work, device: &Device) -> f64 {
+    let groups = f64::from(of.groups.max(1));
+    let warps = 4.0 * groups + 1.0;
+    let (steps, tiles) = (work.fills as f64 / 2.0, work.tiles as f64);
+    if steps == 0.0 {
+        return 0.0;
+    }
+    let step = |cycles: f64| cycles / steps;
+    let stalls = work.stalled_flops as f64 / f64::from(device.wgmma_per_clock);
+    let tensor = step(work.tensor_clocks(device) + stalls);
+    let softmax = SOFTMAX * step(work.issue_milli as f64 / 1000.0) / warps;
+    let bounds = [
+        tensor,
+        tensor / groups + softmax,
+        step(work.mufu as f64 / f64::from(device.mufu_per_clock)),
+        step(work.shared_bytes() as f64 / f64::from(device.shared_per_clock)),
+        step(work.global_bytes() as f64 / f64::from(L2_PORT)),
+    ];
+    let most = bounds.into_iter().fold(1.0, f64::max);
+    let period = most
+        * bounds
+            .map(|b| (b / most).powf(NORM))
+            .iter()
+            .sum::<f64>()
+            .powf(1.0 / NORM);
+    // As many bytes of queries as of results.
+    let bytes = 2.0 * work.written.iter().sum::<u64>() as f64;
+    let share =
+        f64::from(device.bytes_per_microsecond) * DRAM_EFFICIENCY / f64::from(device.burst_mhz) / f64::from(device.sms);
+    let transfer = TRANSFER * bytes / share.max(1.0);
+    let waits = WAITS * work.latency as f64 / warps;
+    let store = if of.waits_for_store { STORE_WAIT } else { 0.0 };
+    (steps - tiles).max(0.0) * period + tiles * (tensor + softmax + store) + transfer + waits
+}
+
+/// The clock of a long run whose tensor pipe works for this share of the time.
+pub(super) fn clock_mhz(busy: f64, device: &Device) -> f64 {
+    let (burst, sustained) = (f64::from(device.burst_mhz), f64::from(device.sustained_mhz));
+    burst - (burst - sustained) * (busy / POWER_SHARE).clamp(0.0, 1.0)
+}
