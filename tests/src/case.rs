@@ -57,6 +57,10 @@ pub enum InputKind {
     Gaussian,
     /// Scores that rise along the keys: the running maximum changes all the time.
     Rising,
+    /// Scores that fall along the keys by more than 2^100: what comes last dwarfs the rest for who visits keys backwards.
+    Falling,
+    /// The same by 2^40, with values of 2^100: sums of weights stay in range, their products do not.
+    FallingHuge,
     /// Normal, one element in a hundred twenty times as large.
     Outliers,
     /// One large element per query and key.
@@ -181,7 +185,7 @@ impl Case {
         let id = InputId(n as u32);
         let (dtype, shape) = (self.dtype(decl.ty), self.shape(&decl.axes));
         let attend = self.attend();
-        let (is_q, is_k) = (id == self.queries(), id == attend.k);
+        let (is_q, is_k, is_v) = (id == self.queries(), id == attend.k, id == attend.v);
         if dtype == Dtype::I32 {
             let last = shape.last().copied().unwrap_or(1);
             let mut value = 0;
@@ -209,6 +213,10 @@ impl Case {
                 match kind {
                     InputKind::Rising if is_q => 1.0 + 0.25 * normal(rng),
                     InputKind::Rising if is_k => 2.0 * along + 0.25 * normal(rng),
+                    InputKind::Falling | InputKind::FallingHuge if is_q => 1.0 + 0.25 * normal(rng),
+                    InputKind::Falling if is_k => (80.0 * (1.0 - along)).round() / (width as f64).sqrt(),
+                    InputKind::FallingHuge if is_k => (30.0 * (1.0 - along)).round() / (width as f64).sqrt(),
+                    InputKind::FallingHuge if is_v => 2f64.powi(100) * normal(rng),
                     InputKind::Outliers if is_q || is_k => {
                         normal(rng) * if rng.usize(0..100) == 0 { 20.0 } else { 1.0 }
                     }

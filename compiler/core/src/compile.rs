@@ -5,13 +5,14 @@ use crate::lower::operator::recognise;
 use crate::portfolio::{Member, NoPortfolio, portfolios};
 use crate::program::{Program, program};
 use crate::schedule::Schedule;
-use crate::target::{Target, USUAL, assembles_for};
+use crate::target::{SM_90A, Target, USUAL, assembles_for};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::artifact::{ArtifactError, Code, pack};
 use drawloom_lang::manifest::{Formula, Instance, Launch, Provenance, Report, Requires, Variant};
 use drawloom_lang::spec::{Binding, Spec};
 use drawloom_nvptx::EmitError;
-use drawloom_nvptx::ptxas::{PtxasError, assemble};
+use drawloom_nvptx::ptxas::{PtxasError, assemble, disassemble};
+use drawloom_nvptx::sass;
 use rayon::prelude::*;
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ pub struct Options {
     /// Instruction sets that kernels must assemble for, without spills: each kernel for those that its target runs on
     /// ([`assembles_for`]). The first one's registers are reported.
     pub assemble_for: Vec<String>,
+    /// Disassembler to read the code of assembled kernels with: [`sass::complaints`] are errors.
+    pub nvdisasm: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -37,6 +40,7 @@ impl Default for Options {
             bindings: None,
             ptxas: None,
             assemble_for: Vec::new(),
+            nvdisasm: None,
         }
     }
 }
@@ -105,6 +109,16 @@ pub enum CompileError {
         target: String,
         /// Bytes stored to local memory.
         given: u32,
+    },
+    /// The assembler undid what the schedule asked for.
+    #[error("{kernel} for {target}: {what}")]
+    Undone {
+        /// Kernel.
+        kernel: String,
+        /// Instruction set.
+        target: String,
+        /// What its code looks like.
+        what: String,
     },
     /// The parts do not make an artifact.
     #[error(transparent)]
@@ -237,12 +251,34 @@ fn emit(kernel: &Kernel, target: &Target, options: &Options) -> Result<(String, 
                         given: report.spill_store_bytes,
                     });
                 }
-                Ok(report) => registers = registers.or(Some(report.registers)),
+                Ok(report) => {
+                    registers = registers.or(Some(report.registers));
+                    read(&report.cubin, kernel, target, options)?;
+                }
                 Err(source) => return Err(CompileError::Assemble { kernel, target, source }),
             }
         }
     }
     Ok((ptx, registers))
+}
+
+/// Reads a kernel's machine code, if there is a disassembler and something to look for.
+fn read(cubin: &[u8], kernel: String, target: String, options: &Options) -> Result<(), CompileError> {
+    let Some(nvdisasm) = options.nvdisasm.as_ref().filter(|_| target == SM_90A.name) else {
+        return Ok(());
+    };
+    let code = match disassemble(cubin, nvdisasm) {
+        Ok(code) => code,
+        Err(source) => return Err(CompileError::Assemble { kernel, target, source }),
+    };
+    match sass::complaints(&code).as_slice() {
+        [] => Ok(()),
+        complaints => Err(CompileError::Undone {
+            kernel,
+            target,
+            what: complaints.join("; "),
+        }),
+    }
 }
 
 /// A symbol that names the spec and its binding.

@@ -333,6 +333,10 @@ proptest! {
         prop_assume!(d);
         let told = |e| format!("{e}\n{}\nsizes {:?}", drawloom_lang::canonical(&case.spec), case.sizes);
         check(&case, &schedules(&case), seed).map_err(|e| TestCaseError::fail(told(e)))?;
+        let producer = producer_schedules().swap_remove(seed as usize % 3);
+        if case.binding.sizes.iter().flatten().all(|n| *n <= 128) {
+            check(&case, &[producer], seed).map_err(|e| TestCaseError::fail(told(e)))?;
+        }
     }
 }
 

@@ -459,8 +459,8 @@ impl<'c, 'k> Emitter<'c, 'k> {
         if dst.index() < self.kernel.types.len() {
             self.low_zeros[dst.index()] = known.min(32);
             self.is_columns[dst.index()] = matches!(op, Op::ColIota);
-        self.is_float_columns[dst.index()] = matches!(op, Op::Map(MapOp::Convert, a) if self.is_columns(a[0]))
-            && self.kernel.ty(dst).dtype == Dtype::F32;
+            self.is_float_columns[dst.index()] = matches!(op, Op::Map(MapOp::Convert, a) if self.is_columns(a[0]))
+                && self.kernel.ty(dst).dtype == Dtype::F32;
         }
         self.set_non_negative(dst, non_negative);
     }

@@ -22,6 +22,7 @@ mod mma;
 mod module;
 pub mod ptxas;
 mod reduce;
+pub mod sass;
 mod shared;
 mod slots;
 mod sync;

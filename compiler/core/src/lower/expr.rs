@@ -5,7 +5,7 @@
 //! are vectors. Values without the key axis are computed once before the loop ([`Exprs::hoist`]).
 
 use super::Unsupported;
-use super::algebra::{constant, positive_factor};
+use super::algebra::constant;
 use super::builder::Builder;
 use super::separate::separated;
 use drawloom_graph::ir::{Axis, Binary, Graph, Op as GOp, Ty, Unary, Val as GVal};
@@ -462,47 +462,8 @@ impl<'g> Exprs<'g> {
         }))
     }
 
-    /// `(a, bias)` with `v = a * contraction + bias`, where `a` is a positive constant and the bias a sum of a row and a
-    /// column part; `None` if the value has no such form.
-    ///
-    /// # Errors
-    /// [`Unsupported`], as in [`Exprs::hoist`].
-    pub fn affine(&mut self, b: &mut Builder, v: GVal) -> Result<Option<(f64, Lowered)>, Unsupported> {
-        let GOp::Binary(Binary::Add, x, y) = self.graph.nodes[v.index()].op else {
-            return Ok(None);
-        };
-        for (product, bias) in [(x, y), (y, x)] {
-            let (a, rest) = positive_factor(self.graph, product);
-            if matches!(self.graph.nodes[rest.index()].op, GOp::Contract { .. }) && !self.has_tile(bias) {
-                let bias = self.lower(b, bias)?;
-                return Ok(matches!(bias, Lowered::Split { .. }).then_some((a, bias)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// `scale * of + shift`, for a separated value, a scalar and a column of shifts.
-    pub fn scaled(&self, b: &mut Builder, of: Lowered, scale: Val, shift: Val) -> Val {
-        match of {
-            Lowered::One(v) => b.mapf(MapOp::Fma, &[v, scale, shift]),
-            Lowered::Split { row, col } => {
-                let row = b.mapf(MapOp::Fma, &[row, scale, shift]);
-                match b.factors(col) {
-                    Some((factor, numbers)) => {
-                        let factor = b.mapf(MapOp::Mul, &[factor, scale]);
-                        b.mapf(MapOp::Fma, &[factor, numbers, row])
-                    }
-                    None => {
-                        let col = b.mapf(MapOp::Mul, &[col, scale]);
-                        b.mapf(MapOp::Add, &[row, col])
-                    }
-                }
-            }
-        }
-    }
-
     /// Whether a value depends on an already lowered `rows x cols` tile (the score's contraction).
-    fn has_tile(&self, v: GVal) -> bool {
+    pub(super) fn has_tile(&self, v: GVal) -> bool {
         match &self.graph.nodes[v.index()].op {
             GOp::Contract { .. } => true,
             op => op.operands().into_iter().any(|o| self.has_tile(o)),

@@ -4,6 +4,7 @@
 //! over partial states. Neither knows how copies will overlap (that is `passes`) nor how masks look (they are expressions
 //! and ranges). What has no tile form yet is refused with [`Unsupported`].
 
+mod affine;
 pub mod algebra;
 pub mod attend;
 pub mod builder;

@@ -2,9 +2,11 @@
 //!
 //! [`overlapped`] is the order of the passes; each says in its own documentation why it stands where it stands.
 
+pub mod budget;
 pub mod code;
 pub mod dead;
 pub mod overlap;
+mod pipe;
 pub mod pipeline;
 pub mod rename;
 pub mod specialise;
@@ -22,7 +24,7 @@ pub fn overlapped(kernel: Kernel, schedule: &Schedule) -> Result<Kernel, Unsuppo
         Fetch::Together => pipeline::pipeline(kernel),
         Fetch::Producer => {
             let mut kernel = dead::eliminate(specialise::specialise(kernel)?);
-            specialise::divide_registers(&mut kernel);
+            budget::divide(&mut kernel);
             Ok(kernel)
         }
     }

@@ -29,9 +29,9 @@
 //! Shah et al. 2024, arXiv:2407.08608, section 3.2 (two-stage pipelining within a warpgroup).
 
 use super::code::Code;
+use super::pipe::{Clock, Pipe};
 use super::pipeline::reads;
 use super::rename::{self, Names};
-use super::specialise::{Clock, Pipe};
 use crate::lower::Unsupported;
 use drawloom_kernel::ir::{
     BufId, Carried, Dtype, Effect, Frag, Loop, MapOp, Op, Operand, SharedView, Stmt, Stream, Val, visit_op_mut,

@@ -15,26 +15,21 @@
 //!
 //! A barrier between parts of the program (not inside a stream) remains one of all warps that still run.
 
+use super::budget::budgets;
 use super::code::Code;
 use super::overlap::{self, First, Last};
+use super::pipe::{Clock, Pipe, declare};
 use super::pipeline::written;
 use super::rename::{self, Names};
 use crate::lower::Unsupported;
 use drawloom_kernel::ir::{
-    Block, BufId, Carried, CopyKind, Dtype, Effect, Frag, GlobalTile, If, Kernel, Loop, MapOp, MbarId, Mbarrier, Op,
-    Phi, Role, SharedView, Stmt, Stream, Val, visit_op_mut,
+    Block, BufId, Carried, Dtype, Effect, Frag, GlobalTile, If, Kernel, Loop, MapOp, Op, Phi, Role, SharedView, Stmt,
+    Stream, Val, visit_op_mut,
 };
 use std::collections::HashSet;
 
 /// Warps of the producer's role: register budgets are given to warpgroups.
 const PRODUCER_WARPS: u32 = 4;
-
-/// Registers of a producer's and of a consumer's thread, by the number of consumer warpgroups: what is left of 512 for a
-/// lane of each warpgroup, in steps of 8. Of two groups, the second entry is for producers with more to compute.
-///
-/// # Source
-/// Shah et al. 2024, arXiv:2407.08608, and its implementation (`setmaxnreg` of 24/240, 40/232 and 32/160).
-const BUDGETS: [[(u32, u32); 2]; 3] = [[(56, 248); 2], [(24, 240), (40, 232)], [(32, 160); 2]];
 
 /// Statements before a stream that run behind its first product, at most: longer programs need registers beside the
 /// accumulators.
@@ -42,120 +37,6 @@ const BUDGETS: [[(u32, u32); 2]; 3] = [[(56, 248); 2], [(24, 240), (40, 232)], [
 /// # Source
 /// ptxas 13.5, 2026-11-25: no spill with causal masks, 68 bytes with a sliding window and sinks.
 const HIDDEN: usize = 100;
-
-/// Definitions in a producer's program beyond which 24 registers may not hold its scalars.
-///
-/// # Source
-/// ptxas 13.5, 2026-11-25: no spill at 267 (dense), at 315 in one of two kernels (causal), always from 411 on (windows).
-const QUIET: usize = 300;
-
-/// Registers of a thread of each role, for `warps` computing warps.
-pub fn budgets(warps: u32, busy: bool) -> Option<(u32, u32)> {
-    let groups = (warps / 4) as usize;
-    let both = warps
-        .is_multiple_of(4)
-        .then(|| BUDGETS.get(groups.checked_sub(1)?).copied())
-        .flatten()?;
-    Some(both[usize::from(busy)])
-}
-
-/// Gives the roles of a specialised kernel their registers, by what is left of the producer's program.
-pub fn divide_registers(kernel: &mut Kernel) {
-    let [producer, consumer] = kernel.roles.as_mut_slice() else {
-        return;
-    };
-    if let Some((producing, computing)) = budgets(consumer.warps, definitions(&producer.body) > QUIET) {
-        producer.registers = Some(producing);
-        consumer.registers = Some(computing);
-    }
-}
-
-fn definitions(block: &Block) -> usize {
-    let count = |stmt: &Stmt| match stmt {
-        Stmt::Let { .. } => 1,
-        Stmt::Do(_) | Stmt::Stream(_) => 0,
-        Stmt::Loop(l) => definitions(&l.body),
-        Stmt::If(i) => definitions(&i.then) + definitions(&i.otherwise),
-    };
-    block.0.iter().map(count).sum()
-}
-
-/// A ring of slots that the producer fills and the consumers empty.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Pipe {
-    pub(super) buf: BufId,
-    pub(super) slots: u32,
-    pub(super) full: MbarId,
-    pub(super) empty: MbarId,
-}
-
-impl Pipe {
-    /// The slot that use number `n` (from 0) takes, and the parity of that use of the slot.
-    pub(super) fn slot(&self, code: &mut Code<'_>, n: Val) -> (Val, Val) {
-        let slots = code.int(i64::from(self.slots));
-        let two = code.int(2);
-        let slot = code.arith(MapOp::Rem, n, slots);
-        let round = code.arith(MapOp::Div, n, slots);
-        (slot, code.arith(MapOp::Rem, round, two))
-    }
-
-    /// Waits until use `n` is filled; its slot.
-    pub(super) fn wait_full(&self, code: &mut Code<'_>, n: Val) -> Val {
-        let (slot, parity) = self.slot(code, n);
-        code.effect(Effect::MbarWait {
-            barrier: self.full,
-            slot,
-            parity,
-        });
-        slot
-    }
-
-    /// Gives the slot of use `n` back.
-    pub(super) fn release(&self, code: &mut Code<'_>, n: Val) {
-        let (slot, _) = self.slot(code, n);
-        code.effect(Effect::MbarArrive {
-            barrier: self.empty,
-            slot,
-        });
-    }
-
-    /// Fills the slot of use `n` as soon as it is empty.
-    fn fill(&self, code: &mut Code<'_>, n: Val, src: GlobalTile, mut dst: SharedView) {
-        let (slot, parity) = self.slot(code, n);
-        let one = code.int(1);
-        // The slot was empty before its first use.
-        let other = code.arith(MapOp::Sub, one, parity);
-        code.effect(Effect::MbarWait {
-            barrier: self.empty,
-            slot,
-            parity: other,
-        });
-        let bytes = dst.rows * dst.cols * code.kernel.buffers[self.buf.index()].dtype.bytes();
-        code.effect(Effect::MbarExpect {
-            barrier: self.full,
-            slot,
-            bytes,
-        });
-        dst.slot = Some(slot);
-        code.effect(Effect::Copy {
-            kind: CopyKind::Tma {
-                barrier: self.full,
-                slot,
-            },
-            src,
-            dst,
-        });
-    }
-}
-
-/// What both roles count: `i32` scalars.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    /// Query tiles so far.
-    pub(super) tiles: Val,
-    /// Stream iterations so far.
-    pub(super) steps: Val,
-}
 
 /// Splits the only role of a kernel into a producer and consumers.
 ///
@@ -168,7 +49,7 @@ pub fn specialise(mut kernel: Kernel) -> Result<Kernel, Unsupported> {
     };
     let warps = role.warps;
     budgets(warps, false).ok_or_else(|| Unsupported::new(format!("{warps} warps beside a producer")))?;
-    let pipes = declare_pipes(&mut kernel, &role.body, warps);
+    let pipes = declare(&mut kernel, &role.body, warps);
     let copy = rename::block(&mut kernel, &role.body, &mut Names::new());
 
     let mut code = Code::new(&mut kernel);
@@ -202,52 +83,6 @@ pub fn specialise(mut kernel: Kernel) -> Result<Kernel, Unsupported> {
         },
     ];
     Ok(kernel)
-}
-
-/// One pipe for each buffer that a copy fills.
-fn declare_pipes(kernel: &mut Kernel, body: &Block, consumers: u32) -> Vec<Pipe> {
-    let mut buffers = Vec::new();
-    copied(body, &mut buffers);
-    let mut pipes = Vec::new();
-    for buf in buffers {
-        let (name, slots) = {
-            let b = &kernel.buffers[buf.index()];
-            (b.name.clone(), b.slots)
-        };
-        let mut barrier = |name: String, arrivals| {
-            kernel.mbarriers.push(Mbarrier { name, slots, arrivals });
-            MbarId(kernel.mbarriers.len() as u32 - 1)
-        };
-        let full = barrier(format!("{name}_full"), 1);
-        let empty = barrier(format!("{name}_empty"), consumers);
-        pipes.push(Pipe {
-            buf,
-            slots,
-            full,
-            empty,
-        });
-    }
-    pipes
-}
-
-/// The buffers that copies fill, each once, in order of first appearance.
-fn copied(block: &Block, found: &mut Vec<BufId>) {
-    for stmt in &block.0 {
-        match stmt {
-            Stmt::Do(Effect::Copy { dst, .. }) => {
-                if !found.contains(&dst.buf) {
-                    found.push(dst.buf);
-                }
-            }
-            Stmt::Let { .. } | Stmt::Do(_) => {}
-            Stmt::Loop(l) => copied(&l.body, found),
-            Stmt::If(i) => {
-                copied(&i.then, found);
-                copied(&i.otherwise, found);
-            }
-            Stmt::Stream(s) => s.stages.iter().for_each(|stage| copied(&stage.block, found)),
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -332,7 +167,7 @@ impl Rewrite<'_> {
                     }
                 }
                 Stmt::Stream(stream) => {
-                    let tiles: Vec<Pending> = pending.drain(..).collect();
+                    let tiles: Vec<Pending> = std::mem::take(&mut pending);
                     if self.side == Side::Consumer && first.is_none() {
                         for tile in &tiles {
                             self.pipe(tile.dst.buf).wait_full(code, clock.tiles);

@@ -32,6 +32,9 @@ pub struct Args {
     /// Instruction sets that kernels must assemble for, without spills: each for those that run its target.
     #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a")]
     assemble_for: Vec<String>,
+    /// Disassembler to read the code of kernels for Hopper with: that softmax still overlaps products, for one.
+    #[arg(long)]
+    nvdisasm: Option<PathBuf>,
 }
 
 /// What can be printed.
@@ -69,6 +72,7 @@ pub fn compile(args: &Args) -> Result<(), Failure> {
             bindings: Some(args.choice.bindings(spec)?),
             ptxas: args.ptxas.clone(),
             assemble_for: args.assemble_for.clone(),
+            nvdisasm: args.nvdisasm.clone(),
         };
         let compiled = compile_spec(spec, &options)?;
         write(spec, &compiled, &args.out)?;
