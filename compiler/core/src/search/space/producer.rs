@@ -5,7 +5,7 @@
 
 use super::super::{Problem, Reason};
 use super::{ATOM, Point, at_most, multiple};
-use crate::passes::specialise::budgets;
+use crate::passes::budget::budgets;
 use crate::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 
 /// Rows of one warpgroup's part of a query tile.
