@@ -155,9 +155,13 @@ fn search(spec: &str, d: u32) -> Found {
     })
 }
 
-/// The figures that the model reaches, and must keep, on the judging half.
+/// Most that the median error of the judging half may be.
 const MEDIAN_ERROR: f64 = 0.12;
+/// Most that a choice may take of the best time measured, among the schedules that are not refused.
 const CHOICE: f64 = 1.05;
+/// The same among all that were measured. One is refused that would be better by a little more than 5 %: under a causal mask of
+/// d = 256, 128 x 64, which spilled nothing when it was measured and 4 bytes in later forms of the kernel.
+const REFUSED: f64 = 1.06;
 
 #[test]
 fn predictions_and_choices_agree_with_what_was_measured() {
@@ -198,14 +202,16 @@ fn predictions_and_choices_agree_with_what_was_measured() {
             ("long", (|r: &Row| r.sustained) as fn(&Row) -> f64),
             ("burst", |r| r.burst),
         ] {
-            let best = measured.iter().map(|(_, r)| of(r)).fold(f64::INFINITY, f64::min);
+            let best = allowed.iter().map(|(_, r)| of(r)).fold(f64::INFINITY, f64::min);
+            let of_all = measured.iter().map(|(_, r)| of(r)).fold(f64::INFINITY, f64::min);
             let loss = of(&chosen.1) / best;
+            let loss_of_all = of(&chosen.1) / of_all;
             println!(
                 "{pair:?} of {}: {} {loss:.3} ({kind})",
                 allowed.len(),
                 chosen.1.schedule
             );
-            if loss > CHOICE {
+            if loss > CHOICE || loss_of_all > REFUSED {
                 failures.push(format!(
                     "{pair:?}: {} takes {loss:.3} of the best ({kind})",
                     chosen.1.schedule
@@ -259,14 +265,15 @@ fn formulas_follow_the_model() {
 fn there_are_many_legal_schedules_and_those_of_flash_attention_among_them() {
     // FlashAttention-3's forward tiles: block_m, block_n by head dimension, without and with a causal mask.
     // Source: Dao-AILab/flash-attention, hopper/tile_size.h. It keeps dense weights of d = 64 in shared memory; 192 x 192
-    // needs 212 registers of 160 with weights in registers, so the causal tile stands for both.
+    // needs 204 registers of 160 with weights in registers, so the causal tile stands for both. Its causal tile of d = 256,
+    // 128 x 64, spills 4 bytes, with the running maximum 12 (ptxas 13.5), so that one of 48 keys stands for it.
     let tiles = [
         ("dense", 64, (192, 128)),
         ("causal", 64, (192, 128)),
         ("dense", 128, (128, 176)),
         ("causal", 128, (128, 128)),
         ("dense", 256, (128, 80)),
-        ("causal", 256, (128, 64)),
+        ("causal", 256, (128, 48)),
     ];
     for (spec, d, (block_m, block_n)) in tiles {
         let (losers, members) = search(spec, d);

@@ -11,7 +11,7 @@ use drawloom_compiler::portfolio::portfolio;
 use drawloom_compiler::program::Program;
 use drawloom_compiler::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
 use drawloom_compiler::simulate::{Call, evaluate, simulate, splits};
-use drawloom_compiler::target::SM_80;
+use drawloom_compiler::target::{SM_80, SM_90A};
 use drawloom_kernel::interp::{self, Elements};
 use drawloom_kernel::ir::Dtype as KernelDtype;
 use drawloom_lang::spec::Dtype;
@@ -287,6 +287,7 @@ fn named_cases_run_with_a_producer() {
 fn the_portfolio_runs_every_spec() {
     let mut failures = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
+    let mut on_hopper = 0;
     for case in suite::cases().expect("the suite's files are right") {
         if !seen.insert(case.spec.name.clone()) {
             continue;
@@ -299,9 +300,17 @@ fn the_portfolio_runs_every_spec() {
         if smallest.is_none_or(|bytes| bytes > 99 * 1024) {
             failures.push(format!("{name}: no variant fits 99 KiB of shared memory"));
         }
+        // What a producer cannot do has no kernel for Hopper alone.
+        let hopper = portfolio(&operator, &name, &SM_90A).map_or_else(|_| Vec::new(), |found| found.members);
+        for member in &hopper {
+            if member.program.schedule.fetch != Fetch::Producer {
+                failures.push(format!("{name}: {} is portable", member.program.schedule));
+            }
+        }
+        on_hopper += hopper.len();
         let truth = Exact.run(&case).expect("a named case has a result");
         let naive = SameDtype.run(&case).expect("a named case has a result");
-        for member in found.members {
+        for member in found.members.into_iter().chain(hopper) {
             let schedule = member.program.schedule;
             let engine = Interpreted {
                 program: member.program,
@@ -315,6 +324,7 @@ fn the_portfolio_runs_every_spec() {
             }
         }
     }
+    assert!(on_hopper > 0, "no spec of the suite has a schedule for Hopper");
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 

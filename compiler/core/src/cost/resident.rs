@@ -52,9 +52,9 @@ impl Producer {
 const SOFTMAX: f64 = 2.53;
 /// Exponent of the norm of a step's bounds.
 const NORM: f64 = 11.0;
-/// Time for a tile's queries and results, in units of that at the multiprocessor's share of the DRAM: nearly all CTAs
-/// come to the end of a tile together.
-const TRANSFER: f64 = 1.58;
+/// Share of the time for a tile's queries and results, at the multiprocessor's part of the DRAM's rate, that nothing hides:
+/// nearly all CTAs come to the end of a tile together.
+const TRANSFER: f64 = 0.79;
 /// Share of the waits at barriers and for exchanges that nothing hides.
 const WAITS: f64 = 0.36;
 /// Cycles in which a query tile waits until the results before it are stored.

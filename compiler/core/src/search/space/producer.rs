@@ -126,22 +126,25 @@ fn registers(problem: &Problem<'_>, s: &Schedule) -> u32 {
 /// Registers beside accumulators: row statistics, descriptors, clocks; what masks, tables and scores keep.
 ///
 /// # Source
-/// ptxas 13.5, 54 kernels of the specs of this repository, 2026-11-25: the smallest figures that refuse every kernel which
-/// spilled, by the number of groups. Without a mask: no spill at 28 of d = 96, 192 x 112 and of d = 128, 128 x 192; C7512 and
-/// spills at 24 of d = 128, 192 x 96. Under a causal mask: no spill at 56 (d = 64, 128 x 192; d = 256, 128 x 64), 12 bytes at
-/// 48 (d = 128, 128 x 160); with three groups none at 32 (d = 64, 192 x 128), but 12 bytes at 48 where values have 128
-/// features (192 x 64). A table: 4 bytes at 72 (document, d = 128, 128 x 128), 8 bytes at 60 of three groups (192 x 48). A second
-/// piece: 36 bytes at 68 (streaming, d = 256, 128 x 48). Scores: 80 bytes at 44 of three groups (alibi, d = 64, 192 x 112).
+/// ptxas 13.5, 90 kernels of the specs of this repository, 2026-11-25: steps of 4 or less that refuse every kernel which
+/// spilled, in a kernel's most registers of each kind that were left beside its accumulators. Without a mask: no spill at 44
+/// (d = 256, 128 x 80), 4 bytes at 32 (d = 32, 128 x 256); of three groups none at 28 (d = 96, 192 x 112), but C7512 at 24
+/// (d = 128, 192 x 96). Under a causal mask: none at 60 (d = 128, 128 x 144), 4 bytes at 56 (d = 256, 128 x 64); of three
+/// groups none at 32 (d = 64, 192 x 128), but 12 bytes at 48 where values have 128 features (192 x 64). A table: 4 bytes at 72
+/// (document, d = 128, 128 x 128), 8 at 60 of three groups (192 x 48). A second piece: 36 bytes at 68 (streaming, d = 256,
+/// 128 x 48). Scores: 24 bytes at 56 (alibi, d = 256, 128 x 64), 80 at 44 of three groups (d = 64, 192 x 112).
 fn base(problem: &Problem<'_>, groups: u32) -> u32 {
     let three = groups >= 3;
     let mask = match (problem.cuts, three, problem.value_dim <= 96) {
         (false, ..) => 0,
         (true, true, true) => 4,
-        (true, ..) => 28,
+        (true, true, false) => 28,
+        (true, false, _) => 24,
     };
     let table = if three { 36 } else { 20 };
-    let score = if three { 8 } else { 0 };
-    28 + mask + table * problem.tables + 36 * problem.pieces.saturating_sub(1) + score * problem.score_operations
+    let score = if three { 8 } else { 3 };
+    let plain = if three { 28 } else { 36 };
+    plain + mask + table * problem.tables + 36 * problem.pieces.saturating_sub(1) + score * problem.score_operations
 }
 
 /// Bytes of the verdicts of a reference that may fail: `lower::attend::guard` keeps one for each of 64 query tiles and each
