@@ -213,8 +213,9 @@ pub fn inputs(
                     .scalars
                     .insert(param.name.clone(), sizes.get(axis).map_or(0, |&n| n.into()));
             }
-            Meaning::Ctas => {
-                inputs.scalars.insert(param.name.clone(), grid.into());
+            Meaning::Number(formula) => {
+                let number = evaluate(formula, sizes, splits, device).unwrap_or(0);
+                inputs.scalars.insert(param.name.clone(), number);
             }
             Meaning::Splits => {
                 inputs.scalars.insert(param.name.clone(), splits.into());

@@ -1,7 +1,7 @@
 //! A program: the ordered kernels of one variant, the buffers between them, and every launch parameter as a formula over
 //! run-time sizes. What is fused and what is not is decided here and only here.
 
-use crate::lower::attend::{MEAN_TILES, attend};
+use crate::lower::attend::{Numbers, attend};
 use crate::lower::merge::{ROWS_PER_CTA, merge};
 use crate::lower::operator::Operator;
 use crate::lower::{Lowered, Meaning, Unsupported};
@@ -47,7 +47,7 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
         Keys::All => {
             let grid = match schedule.fetch {
                 Fetch::Together => tiles,
-                Fetch::Producer => resident(schedule, tiles),
+                Fetch::Producer => Numbers::of(op, schedule).ctas,
             };
             let main = step(op, schedule, attend(op, schedule, name, target)?, grid)?;
             Ok(Program {
@@ -64,9 +64,11 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                 .iter()
                 .filter_map(|m| match m {
                     Meaning::Partial { axes, .. } => Some(mul(product(axes), Formula::Const(4))),
-                    Meaning::Tensor(_) | Meaning::Size(_) | Meaning::Splits | Meaning::Ctas | Meaning::Scalar(_) => {
-                        None
-                    }
+                    Meaning::Tensor(_)
+                    | Meaning::Size(_)
+                    | Meaning::Splits
+                    | Meaning::Number(_)
+                    | Meaning::Scalar(_) => None,
                 })
                 .collect();
             let main = step(op, schedule, main, mul(tiles.clone(), Formula::Splits))?;
@@ -85,7 +87,7 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
 
 fn step(op: &Operator, schedule: &Schedule, lowered: Lowered, grid: Formula) -> Result<Step, Unsupported> {
     let kernel = overlapped(lowered.kernel.clone(), schedule)?;
-    let mut args: Vec<Arg> = lowered.meaning.iter().flat_map(|m| arguments(op, m, &grid)).collect();
+    let mut args: Vec<Arg> = lowered.meaning.iter().flat_map(|m| arguments(op, m)).collect();
     args.extend(tensor_maps(&lowered, &kernel)?);
     Ok(Step {
         synchronous: lowered,
@@ -112,7 +114,7 @@ fn tensor_maps(lowered: &Lowered, kernel: &Kernel) -> Result<Vec<Arg>, Unsupport
 }
 
 /// The launch parameters of one kernel parameter.
-fn arguments(op: &Operator, meaning: &Meaning, grid: &Formula) -> Vec<Arg> {
+fn arguments(op: &Operator, meaning: &Meaning) -> Vec<Arg> {
     match meaning {
         Meaning::Tensor(name) => {
             let rank = op
@@ -132,20 +134,9 @@ fn arguments(op: &Operator, meaning: &Meaning, grid: &Formula) -> Vec<Arg> {
         }
         Meaning::Size(axis) => vec![Arg::Size(Formula::Size(axis.clone()))],
         Meaning::Splits => vec![Arg::Size(Formula::Splits)],
-        Meaning::Ctas => vec![Arg::Size(grid.clone())],
+        Meaning::Number(formula) => vec![Arg::Size(formula.clone())],
         Meaning::Scalar(name) => vec![Arg::Scalar(name.clone())],
     }
-}
-
-/// CTAs that stay: as many as the device holds at once, or more where each would take too many tiles.
-fn resident(schedule: &Schedule, tiles: Formula) -> Formula {
-    let held = mul(
-        Formula::Device(DeviceFact::Sms),
-        Formula::Const(i64::from(schedule.min_ctas)),
-    );
-    let needed = Formula::CeilDiv(Box::new(tiles.clone()), Box::new(Formula::Const(i64::from(MEAN_TILES))));
-    let ctas = Formula::Max(Box::new(held), Box::new(needed));
-    Formula::Min(Box::new(ctas), Box::new(tiles))
 }
 
 /// Query tiles, or CTAs of one split.

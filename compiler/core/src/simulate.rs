@@ -90,7 +90,10 @@ pub fn simulate(program: &Program, call: &mut Call, device: &Device) -> Result<V
                     Arg::I32(*n as i32)
                 }
                 Meaning::Splits => Arg::I32(splits as i32),
-                Meaning::Ctas => Arg::I32(grid as i32),
+                Meaning::Number(formula) => {
+                    let number = evaluate(formula, &call.sizes, splits, device);
+                    Arg::I32(number.ok_or(SimulationError::Formula("a parameter"))? as i32)
+                }
                 Meaning::Scalar(name) => {
                     let x = *call
                         .scalars

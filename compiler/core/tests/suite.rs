@@ -41,7 +41,7 @@ impl Engine for Interpreted {
         let parts = splits(&self.program, &call, self.device).ok_or("no number of splits")?;
         for (step, counted) in self.program.kernels.iter().zip(counted) {
             let grid = evaluate(&step.grid, &call.sizes, parts, self.device).ok_or("no grid")? as u32;
-            let inputs = cost_inputs(case, step, &call, parts, grid);
+            let inputs = cost_inputs(case, step, &call, parts, self.device);
             let predicted = cost::count(&step.kernel, grid, &inputs)
                 .map_err(|e| e.to_string())?
                 .total;
@@ -125,13 +125,19 @@ fn in_memory(tensor: &Tensor) -> interp::Tensor {
 }
 
 /// What the counts of a kernel depend on, with the case's own index tables.
-fn cost_inputs(case: &Case, step: &drawloom_compiler::program::Step, call: &Call, splits: u32, grid: u32) -> Inputs {
+fn cost_inputs(
+    case: &Case,
+    step: &drawloom_compiler::program::Step,
+    call: &Call,
+    splits: u32,
+    device: &Device,
+) -> Inputs {
     let mut inputs = Inputs::default();
     for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
         let scalar = match meaning {
             Meaning::Size(axis) => i64::from(call.sizes[axis]),
             Meaning::Splits => splits.into(),
-            Meaning::Ctas => grid.into(),
+            Meaning::Number(formula) => evaluate(formula, &call.sizes, splits, device).expect("a number"),
             Meaning::Scalar(name) => call.scalars[name] as i64,
             Meaning::Tensor(name) => {
                 if let Some(t) = case.inputs.iter().find(|t| t.name == *name && t.dtype == Dtype::I32) {

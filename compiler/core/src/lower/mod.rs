@@ -17,6 +17,7 @@ pub mod sym;
 pub mod tiles;
 
 use drawloom_kernel::ir::Kernel;
+use drawloom_lang::manifest::Formula;
 
 /// A legal operator that this compiler has no kernel for yet.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -49,8 +50,8 @@ pub enum Meaning {
     Size(String),
     /// The number of splits.
     Splits,
-    /// The number of CTAs.
-    Ctas,
+    /// A number that the launcher computes.
+    Number(Formula),
     /// A run-time scalar of the spec.
     Scalar(String),
 }

@@ -23,12 +23,9 @@ use drawloom_kernel::ir::{
     Block, BufferLayout, Dtype, Effect, Frag, If, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
 };
 
-/// Query tiles that a CTA takes at most: so many verdicts are kept.
+/// Query tiles that a CTA takes at most, of which verdicts are kept: a section gives a CTA at most one more than its share
+/// of [`MEAN_TILES`](super::order::MEAN_TILES), and has at least one and a half rounds.
 const MAX_TILES: u32 = 64;
-
-/// Query tiles per CTA, in the mean over a launch, with which none takes more than [`MAX_TILES`]: a section gives a CTA at
-/// most one more than its share, and has at least one and a half rounds.
-pub const MEAN_TILES: u32 = 36;
 
 /// Sums below this are good whatever the values are.
 const SURE: f32 = (1u32 << 24) as f32;
@@ -40,7 +37,7 @@ const RANGE: f32 = (1u128 << 64) as f32;
 /// Emits the loop over the CTA's query tiles and, for a reference that may fail, the second one.
 pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
     let Frame { schedule, .. } = *frame;
-    let order = Order::new(b, frame)?;
+    let order = Order::new(b, frame);
     let one = b.int(1);
 
     if schedule.reference != Reference::First {

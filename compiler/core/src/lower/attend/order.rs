@@ -9,15 +9,78 @@
 //! where the one before left off, so that CTAs without a tile in an incomplete round get one in the next section.
 //! Where every row sees all keys, there is one section in the order of memory.
 
-use super::super::Unsupported;
 use super::super::builder::Builder;
+use super::super::operator::Operator;
+use super::super::{Meaning, Unsupported};
 use super::Frame;
-use super::tile::{Place, outer, row_tiles};
+use super::tile::{Place, outer};
+use crate::schedule::Schedule;
 use drawloom_kernel::ir::{Carried, Dtype, Frag, Loop, MapOp, Op, Stmt, Val};
+use drawloom_lang::manifest::{DeviceFact, Formula};
+use drawloom_lang::spec::AxisId;
 
 /// Bytes of keys and values that the CTAs at work should share in the L2 cache: what remains of the smallest on devices
 /// with producers (50 MB) beside queries and results.
 const SECTION_BYTES: u32 = 32 << 20;
+
+/// Query tiles per CTA, in the mean over a launch, with which none takes more than the guard keeps verdicts for.
+pub const MEAN_TILES: i64 = 36;
+
+/// What the launcher computes of the order, so that kernels neither divide for it nor keep it in registers.
+pub struct Numbers {
+    /// CTAs: as many as the device holds at once, or more where each would take more than [`MEAN_TILES`].
+    pub ctas: Formula,
+    row_tiles: Formula,
+    heads: Formula,
+    /// Heads of a section, and sections.
+    sections: Option<(Formula, Formula)>,
+}
+
+impl Numbers {
+    /// Those of an operator under a schedule with a producer.
+    pub fn of(op: &Operator, schedule: &Schedule) -> Numbers {
+        let constant = |n: i64| Formula::Const(n);
+        let ceil_div = |x: Formula, y: Formula| Formula::CeilDiv(Box::new(x), Box::new(y));
+        let mul = |x: Formula, y: Formula| Formula::Mul(Box::new(x), Box::new(y));
+        let max = |x: Formula, y: Formula| Formula::Max(Box::new(x), Box::new(y));
+        let min = |x: Formula, y: Formula| Formula::Min(Box::new(x), Box::new(y));
+        let size = |a: AxisId| match op.size(a) {
+            Some(n) => constant(n.into()),
+            None => Formula::Size(op.spec.axes[a.index()].name.clone()),
+        };
+        let row_tiles = ceil_div(size(op.attend.query), constant(schedule.block_m.into()));
+        let heads = (outer(op, schedule).into_iter().map(size))
+            .reduce(mul)
+            .unwrap_or(constant(1));
+        let tiles = mul(row_tiles.clone(), heads.clone());
+        let held = mul(Formula::Device(DeviceFact::Sms), constant(schedule.min_ctas.into()));
+        let ctas = min(
+            max(held, ceil_div(tiles.clone(), constant(MEAN_TILES))),
+            max(tiles, constant(1)),
+        );
+        let sections = (!op.sees_everything()).then(|| {
+            let element = op.dtype(op.spec.inputs[op.q.index()].ty).bytes();
+            let row = (op.head_dim().unwrap_or(1) + op.value_dim().unwrap_or(1)) * element;
+            let keys = max(size(op.attend.key), constant(1));
+            // Rounded down.
+            let over = Formula::Sub(
+                Box::new(constant((SECTION_BYTES / row.max(1)).into())),
+                Box::new(keys.clone()),
+            );
+            let fit = ceil_div(Formula::Add(Box::new(over), Box::new(constant(1))), keys);
+            let rows = max(row_tiles.clone(), constant(1));
+            let least = ceil_div(mul(ctas.clone(), constant(3)), mul(rows, constant(2)));
+            let section = max(min(max(fit, least), heads.clone()), constant(1));
+            (section.clone(), ceil_div(heads.clone(), section))
+        });
+        Numbers {
+            ctas,
+            row_tiles,
+            heads,
+            sections,
+        }
+    }
+}
 
 /// The order of a launch, as scalars before the first tile.
 pub(super) struct Order {
@@ -29,49 +92,56 @@ pub(super) struct Order {
     sections: Option<(Val, Val)>,
 }
 
-/// `ceil(x / y)`, `y > 0`.
-fn ceil_div(b: &mut Builder, x: Val, y: Val) -> Val {
-    let one = b.int(1);
-    let up = b.sub(y, one);
-    let sum = b.add(x, up);
-    b.div(sum, y)
+/// The same numbers as parameters of a kernel.
+#[derive(Clone, Copy)]
+pub(super) struct Given {
+    ctas: Val,
+    row_tiles: Val,
+    heads: Val,
+    sections: Option<(Val, Val)>,
 }
 
-impl Order {
-    pub(super) fn new(b: &mut Builder, frame: &Frame) -> Result<Order, Unsupported> {
-        let Frame {
-            op, schedule, params, ..
-        } = *frame;
-        let (_, row_tiles, _) = row_tiles(b, op, schedule, params)?;
-        let one = b.int(1);
-        let heads = outer(op, schedule)
-            .into_iter()
-            .fold(one, |all, a| b.mul(all, params.lens[&a]));
-        let cta = b.def(Frag::scalar(Dtype::I32), Op::Cta);
-        let ctas = params
-            .ctas
-            .expect("invariant: a kernel with a producer has the parameter");
-        let sections = (!op.sees_everything()).then(|| {
-            let row_bytes = (frame.d + frame.e) * frame.elem.bytes();
-            let keys = b.max(params.lens[&op.attend.key], one);
-            let fit = b.int(i64::from(SECTION_BYTES / row_bytes.max(1)));
-            let fit = b.div(fit, keys);
-            let (two, three) = (b.int(2), b.int(3));
-            let wanted = b.mul(ctas, three);
-            let wanted = b.div(wanted, two);
-            let least = ceil_div(b, wanted, row_tiles);
-            let section = b.max(fit, least);
-            let section = b.min(section, heads);
-            let section = b.max(section, one);
-            (section, ceil_div(b, heads, section))
-        });
-        Ok(Order {
-            cta,
+impl Given {
+    /// Declares the parameters.
+    pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, meaning: &mut Vec<Meaning>) -> Given {
+        let Numbers {
             ctas,
             row_tiles,
             heads,
             sections,
-        })
+        } = Numbers::of(op, schedule);
+        let mut number = |b: &mut Builder, name: &str, formula: Formula| {
+            meaning.push(Meaning::Number(formula));
+            let param = b.scalar_param(name, Dtype::I32);
+            b.read_param(param)
+        };
+        Given {
+            ctas: number(b, "ctas", ctas),
+            row_tiles: number(b, "row_tiles", row_tiles),
+            heads: number(b, "heads", heads),
+            sections: sections.map(|(section, count)| (number(b, "section", section), number(b, "sections", count))),
+        }
+    }
+}
+
+impl Order {
+    pub(super) fn new(b: &mut Builder, frame: &Frame) -> Order {
+        let Given {
+            ctas,
+            row_tiles,
+            heads,
+            sections,
+        } = frame
+            .params
+            .order
+            .expect("invariant: a kernel with a producer has the parameters");
+        Order {
+            cta: b.def(Frag::scalar(Dtype::I32), Op::Cta),
+            ctas,
+            row_tiles,
+            heads,
+            sections,
+        }
     }
 
     /// Runs `body` for each tile of the CTA, if `enabled`, with carried `i32` values; their last values.

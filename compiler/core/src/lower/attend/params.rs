@@ -4,6 +4,7 @@ use super::super::builder::Builder;
 use super::super::declare::{outputs, partials, sizes};
 use super::super::operator::Operator;
 use super::super::{Meaning, Unsupported};
+use super::order::Given;
 use crate::schedule::{Fetch, Keys, Schedule};
 use drawloom_kernel::ir::{Access, Dtype, ParamId, Val};
 use drawloom_lang::spec::AxisId;
@@ -16,8 +17,8 @@ pub(super) struct Params {
     pub(super) scalars: BTreeMap<String, Val>,
     pub(super) partials: Vec<ParamId>,
     pub(super) splits: Option<Val>,
-    /// CTAs of the launch, where each takes several query tiles.
-    pub(super) ctas: Option<Val>,
+    /// What the launcher says of the order, where a CTA takes several query tiles.
+    pub(super) order: Option<Given>,
     pub(super) meaning: Vec<Meaning>,
 }
 
@@ -29,10 +30,7 @@ pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u3
         meaning.push(Meaning::Splits);
         b.scalar_param("splits", Dtype::I32)
     });
-    let ctas_param = (schedule.fetch == Fetch::Producer).then(|| {
-        meaning.push(Meaning::Ctas);
-        b.scalar_param("ctas", Dtype::I32)
-    });
+    let order = (schedule.fetch == Fetch::Producer).then(|| Given::declare(b, op, schedule, &mut meaning));
     let mut tensors = BTreeMap::new();
     for input in &op.spec.inputs {
         let axes = input.axes.iter().map(|&a| sizes.extent(op, a)).collect();
@@ -77,14 +75,13 @@ pub(super) fn declare(b: &mut Builder, op: &Operator, schedule: &Schedule, e: u3
         lens.insert(id, v);
     }
     let splits = splits_param.map(|p| b.read_param(p));
-    let ctas = ctas_param.map(|p| b.read_param(p));
     Ok(Params {
         tensors,
         lens,
         scalars,
         partials,
         splits,
-        ctas,
+        order,
         meaning,
     })
 }
