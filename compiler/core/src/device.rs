@@ -8,7 +8,8 @@
 //! data sheets (L4, H200, B200). Shared memory, warps and CTAs per multiprocessor, special-function rate: CUDA C++
 //! Programming Guide, compute capabilities and arithmetic throughput. `mma.sync` on Hopper, memory latency:
 //! Luo et al. 2024, arXiv:2402.13499. Clocks of H100 and H200 under attention: `clock64` against `globaltimer` inside
-//! kernels, 2026-11-23: 1740 to 1785 MHz in bursts, 1480 to 1600 MHz in long runs, at about 690 W.
+//! kernels, 2026-11-23: 1740 to 1785 MHz in bursts, 1480 to 1600 MHz in long runs, at about 690 W
+//! (`sustained_mhz` is the value in this range that fits the recorded sweep best).
 
 use drawloom_lang::manifest::DeviceFact;
 

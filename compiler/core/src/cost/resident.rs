@@ -19,7 +19,7 @@
 //!
 //! # Source
 //! Order of the loop: Shah et al. 2024, arXiv:2407.08608, section 3.2. The constants are fitted to the rows of 512 and 8192
-//! positions in `tests/record/2026-11-25-hopper-schedules.csv`, one H100; its other rows judge them.
+//! positions in `tests/record/2026-11-25-hopper-schedules.csv`, one H100; its other rows judge them, though the form of the model was chosen with all rows in view.
 
 use super::time::DRAM_EFFICIENCY;
 use super::work::Work;
