@@ -1,6 +1,6 @@
 //! Devices: the numbers that turn counts into time.
 //!
-//! A [`Device`] holds published figures and microbenchmarks of a card, each with its source; nothing here is fitted to
+//! A [`Device`] holds published figures and microbenchmarks of a card, each with its source; but for one clock, nothing here is fitted to
 //! our own kernels. Rates are per multiprocessor and clock, so that a clock can be replaced by the one observed.
 //!
 //! # Source

@@ -127,7 +127,7 @@ fn registers(problem: &Problem<'_>, s: &Schedule) -> u32 {
 ///
 /// # Source
 /// ptxas 13.5 on more than 90 kernels of the specs of this repository, 2026-11-25: figures that refuse every one which spilled.
-/// Registers left beside accumulators: without a mask, no spill at 44 (d = 128, 128 x 176), 4 bytes at 32 (d = 32,
+/// Registers left beside accumulators: without a mask, no spill at 32 (d = 128, 128 x 192), 4 bytes at 32 (d = 32,
 /// 128 x 256); of three groups none at 28 (d = 96, 192 x 112), but C7512 at 24 (d = 128, 192 x 96). Under a causal mask: none
 /// at 60 (d = 128, 128 x 144), 4 bytes at 56 (d = 256, 128 x 64); of three
 /// groups none at 32 (d = 64, 192 x 128), but 12 bytes at 48 where values have 128 features (192 x 64). A table: 4 bytes at 72
