@@ -15,6 +15,7 @@ use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError
 use crate::simulate::evaluate;
 use crate::target::{SM_80, Target, is_exact};
 use drawloom_graph::ir::{Op as GOp, Val as GVal};
+use drawloom_graph::ranges::Sym;
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::manifest::{Formula, Report};
 use drawloom_lang::spec::{AxisId, AxisRole, AxisSize};
@@ -57,6 +58,7 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
         score_operations: operations(op),
         cuts: !op.sees_everything(),
         pieces: op.ranges.pieces.len() as u32,
+        left_edge: matches!(op.ranges.pieces.as_slice(), [p] if !matches!(p.possible.lo, Sym::Const(_))),
         tables: tables(op),
         bounded: false,
         pins: &op.spec.tile,

@@ -40,6 +40,8 @@ pub struct Problem<'a> {
     pub cuts: bool,
     /// Intervals of keys that a query tile visits.
     pub pieces: u32,
+    /// Whether the only piece has an edge on its left too.
+    pub left_edge: bool,
     /// Tables that scores or masks read key by key.
     pub tables: u32,
     /// Whether the scores are bounded, so that sums stay in range whatever is subtracted.

@@ -135,6 +135,7 @@ fn problem(pins: &[Pin]) -> Problem<'_> {
         score_operations: 1,
         cuts: false,
         pieces: 1,
+        left_edge: false,
         tables: 0,
         bounded: false,
         pins,
