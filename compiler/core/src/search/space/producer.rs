@@ -145,8 +145,17 @@ fn base(problem: &Problem<'_>, groups: u32) -> u32 {
     let score = if three { 8 } else { 3 };
     let plain = if three { 28 } else { 36 };
     // Tables bring a left edge of their own, which they count.
-    let left = if problem.left_edge && problem.tables == 0 { 20 } else { 0 };
-    plain + mask + left + table * problem.tables + 36 * problem.pieces.saturating_sub(1) + score * problem.score_operations
+    let left = if problem.left_edge && problem.tables == 0 {
+        20
+    } else {
+        0
+    };
+    plain
+        + mask
+        + left
+        + table * problem.tables
+        + 36 * problem.pieces.saturating_sub(1)
+        + score * problem.score_operations
 }
 
 /// Bytes of the verdicts of a reference that may fail: `lower::attend::guard` keeps one for each of 64 query tiles and each
