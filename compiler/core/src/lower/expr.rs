@@ -142,11 +142,9 @@ impl<'g> Exprs<'g> {
     fn join(&self, b: &mut Builder, lowered: Lowered, ty: Ty) -> Val {
         match lowered {
             Lowered::One(v) => v,
-            Lowered::Split { row, col } => match (ty, b.factors(col)) {
-                // Column numbers are immediates of the multiply-add.
-                (Ty::Real, Some((factor, numbers))) => b.mapf(MapOp::Fma, &[factor, numbers, row]),
-                (_, _) => b.map(MapOp::Add, dtype(ty), &[row, col]),
-            },
+            // Both parts first: they nearly cancel where queries meet their own positions, and what is added to one of them
+            // alone would be rounded as if it were as large.
+            Lowered::Split { row, col } => b.map(MapOp::Add, dtype(ty), &[row, col]),
         }
     }
 

@@ -3,10 +3,10 @@
 //! It stands right behind `lower`, whose copies are synchronous: from here on the two run at their own pace. Every buffer
 //! that a copy fills becomes a *pipe*: a ring of slots with two mbarriers each. The producer waits until a slot is empty,
 //! announces its bytes on the full barrier and issues a bulk copy that completes them; consumers wait for full barriers
-//! where they read ([`overlap`](super::overlap) decides where), and arrive at empty ones when they have.
+//! where they read ([`overlap`] decides where), and arrive at empty ones when they have.
 //!
 //! Both roles run the same scalar program, so they agree on tiles and trip counts without exchanging anything; what a role
-//! does not need is removed afterwards ([`dead`](super::dead)). Slots and phases follow from two clocks that both roles
+//! does not need is removed afterwards (`dead`). Slots and phases follow from two clocks that both roles
 //! carry through the program: query tiles and stream iterations so far.
 //!
 //! The producer copies in the order in which consumers wait: keys of iteration `t`, then values of `t - 1`, which

@@ -24,7 +24,7 @@ use drawloom_kernel::ir::{
 };
 
 /// Query tiles that a CTA takes at most, of which verdicts are kept: a section gives a CTA at most one more than its share
-/// of [`MEAN_TILES`](super::order::MEAN_TILES), and has at least one and a half rounds.
+/// of `order::MEAN_TILES`, and has at least one and a half rounds.
 const MAX_TILES: u32 = 64;
 
 /// Sums below this are good whatever the values are.

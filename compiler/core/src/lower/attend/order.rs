@@ -28,7 +28,7 @@ pub const MEAN_TILES: i64 = 36;
 
 /// What the launcher computes of the order, so that kernels neither divide for it nor keep it in registers.
 pub struct Numbers {
-    /// CTAs: as many as the device holds at once, or more where each would take more than [`MEAN_TILES`].
+    /// CTAs: as many as the device holds at once, or more where each would take more than a guard keeps verdicts for.
     pub ctas: Formula,
     row_tiles: Formula,
     heads: Formula,
