@@ -277,6 +277,7 @@ mod tests {
             fetch: Fetch::Producer,
             reference: Reference::Running,
             staging: Staging::Own,
+            queries: 1,
         };
         let program = program(&op, &schedule, "k", schedule.target().name).expect("it has a kernel form");
         let step = &program.kernels[0];

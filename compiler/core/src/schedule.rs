@@ -30,6 +30,8 @@ pub struct Schedule {
     pub reference: Reference,
     /// Where results lie in shared memory before they are stored.
     pub staging: Staging,
+    /// Slots of the query tile: with two, a producer fetches the next one while this one is in use.
+    pub queries: u32,
 }
 
 /// Where results lie in shared memory before they are stored.
@@ -128,6 +130,9 @@ impl fmt::Display for Schedule {
         }
         if self.fetch == Fetch::Producer && self.staging == Staging::Query {
             f.write_str(" out=q")?;
+        }
+        if self.queries > 1 {
+            write!(f, " queries={}", self.queries)?;
         }
         if self.min_ctas > 1 {
             write!(f, " min_ctas={}", self.min_ctas)?;

@@ -80,16 +80,17 @@ fn rows() -> Vec<Row> {
                     "own" => Staging::Own,
                     _ => Staging::Query,
                 },
+                queries: n(7),
             };
             Row {
                 spec: fields[0].to_owned(),
                 d: n(1),
                 schedule,
-                batch: n(7),
-                heads: n(8),
-                length: n(9),
-                sustained: ns(10),
-                burst: ns(11),
+                batch: n(8),
+                heads: n(9),
+                length: n(10),
+                sustained: ns(11),
+                burst: ns(12),
             }
         })
         .collect()

@@ -180,6 +180,7 @@ fn producer_schedules() -> Vec<(Schedule, Option<u32>)> {
             fetch: Fetch::Producer,
             reference,
             staging,
+            queries: if staging == Staging::Own { 2 } else { 1 },
         };
         (schedule, None)
     };
@@ -206,6 +207,7 @@ fn schedules(case: &Case) -> Vec<(Schedule, Option<u32>)> {
         fetch: Fetch::Together,
         reference: Reference::Running,
         staging: Staging::Query,
+        queries: 1,
     };
     let grouped = case
         .spec

@@ -155,13 +155,19 @@ impl<'c> Emitter<'c, '_> {
         let var = self.b.phi(self.b.i32().into());
         var.add_incoming(&[(&lo, prelude)]);
         let mut phis = Vec::new();
-        for (c, init) in l.carried.iter().zip(&inits) {
+        for init in &inits {
             let args: Vec<_> = init.iter().map(|r| self.b.phi(r.get_type())).collect();
             for (phi, r) in args.iter().zip(init.iter()) {
                 phi.add_incoming(&[(r, prelude)]);
             }
-            self.define(c.arg, args.iter().map(|p| p.as_basic_value()).collect())?;
             phis.push(args);
+        }
+        for (c, args) in l.carried.iter().zip(&phis) {
+            let mut registers: Vec<Any<'c>> = args.iter().map(|p| p.as_basic_value()).collect();
+            if self.ty(c.arg)?.is_scalar() {
+                registers = registers.into_iter().map(|r| self.uniform(r)).collect();
+            }
+            self.define(c.arg, registers)?;
         }
         self.define(l.var, vec![var.as_basic_value()])?;
         self.learn_loop(l);

@@ -101,15 +101,15 @@ impl<'c> Emitter<'c, '_> {
         }
         self.define(dst, out)
     }
-    /// The same in all lanes, and known to be: through a shuffle, by which ptxas sees that branches on an integer do not
-    /// part the warp, and that descriptors may live in uniform registers. Only asynchronous products need that.
+    /// The same in all lanes, and known to be: a reduction over the warp leaves its result in a uniform register, so that
+    /// ptxas sees that branches on an integer do not part the warp, and computes descriptors in uniform registers too. Only
+    /// asynchronous products need that.
     pub fn uniform(&self, v: BasicValueEnum<'c>) -> BasicValueEnum<'c> {
         let BasicValueEnum::IntValue(i) = v else { return v };
         if !self.target.mma_async || i.get_type().get_bit_width() != 32 {
             return v;
         }
         let b = &self.b;
-        let args = [b.c32(-1).into(), v, b.c32(0).into(), b.c32(31).into()];
-        b.call("llvm.nvvm.shfl.sync.idx.i32", &[], &args)
+        b.call("llvm.nvvm.redux.sync.or", &[], &[v, b.c32(-1).into()])
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! ```text
 //! step = norm(tensor, tensor / groups + softmax, mufu, shared, port)
-//! CTA  = (steps - tiles) * step + tiles * (tensor + softmax) + transfers + waits
+//! CTA  = (steps - tiles) * step + tiles * (tensor + softmax + store + ring) + transfers + waits
 //! ```
 //!
 //! # Source
@@ -22,7 +22,7 @@
 //! positions in `tests/record/2026-11-25-hopper-schedules.csv`, one H100; its other rows judge them, though the form of the model was chosen with all rows in view.
 
 use super::time::DRAM_EFFICIENCY;
-use super::work::Work;
+use super::work::{Work, query_buffer};
 use crate::device::{Device, L2_PORT};
 use drawloom_kernel::ir::Kernel;
 
@@ -33,6 +33,10 @@ pub struct Producer {
     pub groups: u32,
     /// Whether results lie where the query tile was, so that the next cannot be fetched before they are stored.
     pub waits_for_store: bool,
+    /// Whether the next query tile is fetched while this one is in use.
+    pub ahead: bool,
+    /// Slots of the rings of keys and values.
+    pub stages: u32,
 }
 
 impl Producer {
@@ -44,23 +48,27 @@ impl Producer {
         Some(Producer {
             groups: computing.warps / 4,
             waits_for_store: kernel.buffers.iter().any(|b| b.alias.is_some()),
+            ahead: query_buffer(kernel).is_some_and(|q| kernel.buffers[q.index()].slots > 1),
+            stages: kernel.buffers.iter().map(|b| b.slots).max().unwrap_or(1),
         })
     }
 }
 
 /// Cycles that a softmax takes for each instruction slot: products of other groups contend for registers and issue.
-const SOFTMAX: f64 = 2.53;
+const SOFTMAX: f64 = 2.59;
 /// Exponent of the norm of a step's bounds.
-const NORM: f64 = 11.0;
+const NORM: f64 = 10.1;
 /// Share of the time for a tile's queries and results, at the multiprocessor's part of the DRAM's rate, that nothing hides:
 /// nearly all CTAs come to the end of a tile together.
-const TRANSFER: f64 = 0.79;
+const TRANSFER: f64 = 0.90;
 /// Share of the waits at barriers and for exchanges that nothing hides.
-const WAITS: f64 = 0.36;
+const WAITS: f64 = 0.68;
 /// Cycles in which a query tile waits until the results before it are stored.
-const STORE_WAIT: f64 = 1290.0;
+const STORE_WAIT: f64 = 580.0;
+/// Cycles in which a query tile waits for the first slots of its rings, if these have two: a third one is filled ahead.
+const RING_WAIT: f64 = 475.0;
 /// Share of the tensor pipe's time with which the card's power limits its clock to the sustained one.
-const POWER_SHARE: f64 = 0.82;
+const POWER_SHARE: f64 = 1.0;
 
 /// Cycles from the start of a CTA to its end.
 pub(super) fn cycles(of: &Producer, work: &Work, device: &Device) -> f64 {
@@ -88,14 +96,15 @@ pub(super) fn cycles(of: &Producer, work: &Work, device: &Device) -> f64 {
             .iter()
             .sum::<f64>()
             .powf(1.0 / NORM);
-    // As many bytes of queries as of results.
-    let bytes = 2.0 * work.written.iter().sum::<u64>() as f64;
+    // As many bytes of queries as of results; the queries' are hidden if they are fetched ahead.
+    let bytes = if of.ahead { 1.0 } else { 2.0 } * work.written.iter().sum::<u64>() as f64;
     let share =
         f64::from(device.bytes_per_microsecond) * DRAM_EFFICIENCY / f64::from(device.burst_mhz) / f64::from(device.sms);
     let transfer = TRANSFER * bytes / share.max(1.0);
     let waits = WAITS * work.latency as f64 / warps;
     let store = if of.waits_for_store { STORE_WAIT } else { 0.0 };
-    (steps - tiles).max(0.0) * period + tiles * (tensor + softmax + store) + transfer + waits
+    let ring = RING_WAIT / f64::from(of.stages.max(2) - 1);
+    (steps - tiles).max(0.0) * period + tiles * (tensor + softmax + store + ring) + transfer + waits
 }
 
 /// The clock of a long run whose tensor pipe works for this share of the time.

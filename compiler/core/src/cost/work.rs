@@ -7,8 +7,9 @@
 
 use crate::device::Device;
 use drawloom_kernel::ir::{
-    CopyKind, Dtype, Effect, Frag, Kernel, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Val,
+    Block, BufId, CopyKind, Dtype, Effect, Frag, Kernel, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Stmt, Val,
 };
+use drawloom_kernel::text::nested_blocks;
 
 /// What a warp, a CTA or a grid does.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,9 +43,9 @@ pub struct Work {
     pub mbarriers: u64,
     /// Cycles in which a warp that runs alone can only wait: dependent results, barriers (estimate).
     pub latency: u64,
-    /// Query tiles: copies by an engine to a buffer with one slot.
+    /// Query tiles: copies by an engine to the buffer of the products' left operands.
     pub tiles: u64,
-    /// Copies by an engine to a slot of a ring.
+    /// Other copies by an engine: of keys and values.
     pub fills: u64,
 }
 
@@ -290,6 +291,24 @@ fn view_bytes(kernel: &Kernel, view: &SharedView) -> u64 {
     u64::from(view.rows) * u64::from(view.cols) * u64::from(kernel.buffers[view.buf.index()].dtype.bytes())
 }
 
+/// The buffer of query tiles: what asynchronous products read as their left operand.
+pub(super) fn query_buffer(kernel: &Kernel) -> Option<BufId> {
+    fn of(block: &Block) -> Option<BufId> {
+        block.0.iter().find_map(|stmt| match stmt {
+            Stmt::Let {
+                op:
+                    Op::MmaAsync {
+                        a: Operand::Shared(view),
+                        ..
+                    },
+                ..
+            } => Some(view.buf),
+            stmt => nested_blocks(stmt).into_iter().find_map(of),
+        })
+    }
+    kernel.roles.iter().find_map(|role| of(&role.body))
+}
+
 /// Counts of an effect, apart from the bytes of global accesses, which depend on limits and guards, and from the bytes
 /// of tiles in shared memory, which are counted with them. `warps` is the size of the role that executes it.
 pub(super) fn of_effect(kernel: &Kernel, effect: &Effect, warps: u32) -> Work {
@@ -305,7 +324,7 @@ pub(super) fn of_effect(kernel: &Kernel, effect: &Effect, warps: u32) -> Work {
             CopyKind::CpAsync { bytes } => w.issue_milli = share(dst, *bytes),
             CopyKind::Tma { .. } => {
                 w.issue_milli = 4000;
-                if kernel.buffers[dst.buf.index()].slots == 1 {
+                if query_buffer(kernel) == Some(dst.buf) {
                     w.tiles = 1;
                 } else {
                     w.fills = 1;

@@ -95,7 +95,7 @@ impl<'a, 'g> Frame<'a, 'g> {
         elem: Dtype,
         (d, e): (u32, u32),
     ) -> Self {
-        let q_buf = b.buffer("q", elem, 1, schedule.block_m, d, None);
+        let q_buf = b.buffer("q", elem, schedule.queries, schedule.block_m, d, None);
         let k_buf = b.buffer("k", elem, schedule.stages, schedule.block_n, d, None);
         let v_buf = b.buffer("v", elem, schedule.stages, schedule.block_n, e, None);
         let features = op.spec.inputs[op.attend.v.index()].axes.last();

@@ -344,6 +344,8 @@ struct Expansion<'s> {
     stream: &'s Stream,
     keys: Pipe,
     values: Pipe,
+    /// That of the query tile.
+    queries: Option<Pipe>,
     /// Position of the carried value that the tail sums.
     trailing: usize,
     /// The tail's right operand, but for its slot.
@@ -368,6 +370,10 @@ impl<'s> Expansion<'s> {
             stream,
             keys,
             values: find(parts.tail.b.buf)?,
+            queries: match parts.lead.1 {
+                Operand::Shared(v) | Operand::SharedT(v) => Some(find(v.buf)?),
+                Operand::Reg(_) => None,
+            },
             trailing: parts.tail.carried,
             view: parts.tail.b.clone(),
             clock,
@@ -384,9 +390,10 @@ impl<'s> Expansion<'s> {
         code.effect(Effect::MmaFence);
         let (lead, a, b) = parts.lead;
         let ty = code.kernel.ty(lead);
+        let tile = (self.queries.filter(|p| p.slots > 1)).map(|p| p.slot(code, self.clock.tiles).0);
         let op = Op::MmaAsync {
             acc: None,
-            a: in_slot(a, None, names),
+            a: in_slot(a, tile, names),
             b: in_slot(b, Some(slot), names),
         };
         let scores = code.def(ty, op);

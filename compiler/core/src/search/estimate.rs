@@ -175,6 +175,8 @@ fn with_producer(problem: &Problem<'_>, point: &Point, case: &Case) -> (Footprin
         producer: Some(Producer {
             groups: s.warps / 4,
             waits_for_store: s.staging == Staging::Query,
+            ahead: s.queries > 1,
+            stages: s.stages,
         }),
     };
     let counts = Counts {

@@ -75,6 +75,7 @@ pub(super) fn enumerate(problem: &Problem<'_>, purpose: Purpose) -> Vec<(Point, 
                             fetch: Fetch::Together,
                             reference: Reference::Running,
                             staging: Staging::Query,
+                            queries: 1,
                         };
                         points.push(check(problem, schedule, purpose));
                     }

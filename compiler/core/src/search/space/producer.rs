@@ -25,17 +25,17 @@ pub(super) fn enumerate(problem: &Problem<'_>) -> Vec<(Point, Result<(), Reason>
     } else {
         &[Reference::First, Reference::Running]
     };
-    let stagings: &[Staging] = if problem.head_dim == problem.value_dim {
-        &[Staging::Own, Staging::Query]
+    let storage: &[(Staging, u32)] = if problem.head_dim == problem.value_dim {
+        &[(Staging::Own, 2), (Staging::Own, 1), (Staging::Query, 1)]
     } else {
-        &[Staging::Own]
+        &[(Staging::Own, 2), (Staging::Own, 1)]
     };
     let mut points = Vec::new();
     for &block_m in &pinned("block_m", (1..=MAX_GROUPS).map(|g| g * GROUP_ROWS).collect()) {
         for &block_n in &pinned("block_n", BLOCK_N.step_by(ATOM as usize).collect()) {
             for &stages in &pinned("stages", STAGES.to_vec()) {
                 for &reference in references {
-                    for &staging in stagings {
+                    for &(staging, queries) in storage {
                         let schedule = Schedule {
                             block_m,
                             block_n,
@@ -49,6 +49,7 @@ pub(super) fn enumerate(problem: &Problem<'_>) -> Vec<(Point, Result<(), Reason>
                             fetch: Fetch::Producer,
                             reference,
                             staging,
+                            queries,
                         };
                         points.push(check(problem, schedule));
                     }
@@ -177,12 +178,12 @@ fn shared(problem: &Problem<'_>, s: &Schedule) -> u32 {
         Reference::Running | Reference::Zero => 0,
     };
     let buffers = [
-        m * d * element,
+        u64::from(s.queries) * m * d * element,
         stages * n * d * element,
         stages * n * e * element,
         staging,
     ];
     let aligned: u64 = buffers.into_iter().map(|b| b.next_multiple_of(1024)).sum();
-    let all = aligned + verdicts + 16 * (1 + 2 * stages);
+    let all = aligned + verdicts + 16 * (u64::from(s.queries) + 2 * stages);
     all.min(u32::MAX.into()) as u32
 }
