@@ -10,7 +10,7 @@ pub fn build() -> Result<()> {
     run(&mut cargo([
         "build",
         "--package",
-        "drawloom-compiler",
+        "drawloom-cli",
         "--bin",
         "drawloom",
     ]))

@@ -8,6 +8,7 @@ mod bundle;
 mod compiler;
 mod demo;
 mod downstream;
+mod gallery;
 mod prepare;
 mod process;
 mod record;
@@ -56,6 +57,12 @@ enum Task {
     },
     /// Collect in `target/bundle` what a GPU machine needs to time the kernels beside other implementations.
     Bundle,
+    /// Write `specs/README.md` and its pictures from the specs, the compiler and the records.
+    Gallery {
+        /// Write nothing; complain if the page is old. Costs of unchanged specs are not made again: this needs no LLVM.
+        #[arg(long)]
+        check: bool,
+    },
     /// File a benchmark's result under `tests/record`, or write the README's table from the records.
     Record {
         /// What the benchmark binary wrote.
@@ -78,6 +85,8 @@ fn main() -> ExitCode {
         Task::Prepare => prepare::prepare(),
         Task::Bench { args } => bench::bench(&args),
         Task::Bundle => bundle::bundle(),
+        Task::Gallery { check: false } => gallery::gallery(),
+        Task::Gallery { check: true } => gallery::check().and_then(tidy::report),
         Task::Record { result, peers, readme } => record::record(result.as_deref(), peers.as_deref(), readme),
     };
     match result {

@@ -269,7 +269,7 @@ fn issued_bytes(row: &Timed) -> Result<u64> {
         "json",
     ];
     let explanation: Value = serde_json::from_str(&process::read(&mut compiler::drawloom(explain))?)?;
-    let mut variants = explanation["variants"].as_array().into_iter().flatten();
+    let mut variants = explanation["result"][0]["variants"].as_array().into_iter().flatten();
     let variant = variants
         .find(|variant| variant["schedule"] == row.schedule.as_str() && variant["target"] == row.target.as_str());
     let variant = variant.with_context(|| format!("the compiler has no schedule `{}` any more", row.schedule))?;
@@ -320,6 +320,23 @@ fn newest() -> Result<Vec<Record>> {
         }
     }
     Ok(newest.into_values().collect())
+}
+
+/// A sentence on the longest launch of a spec in the newest record that times it, if one does.
+pub fn sentence(spec: &str) -> Result<Option<String>> {
+    let mut records = newest()?;
+    records.iter_mut().for_each(|record| record.rows.retain(|row| row.spec == spec));
+    records.retain(|record| !record.rows.is_empty());
+    let Some(record) = records.iter().max_by(|a, b| a.date.cmp(&b.date)) else {
+        return Ok(None);
+    };
+    let row = record.rows.iter().max_by(|a, b| a.ours_ms.total_cmp(&b.ours_ms));
+    Ok(row.map(|row| {
+        let peers = row.peers.iter().map(|(name, ms)| format!(", {name} {ms:.4}"));
+        let (Record { date, machine, .. }, peers) = (record, peers.collect::<String>());
+        let Row { shape, target, ours_ms, .. } = row;
+        format!("Measured {date} on {machine}, {shape}, {target}, in milliseconds: {ours_ms:.4}{peers}.")
+    }))
 }
 
 /// The tables of the records.

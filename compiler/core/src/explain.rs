@@ -4,6 +4,13 @@
 //! In: kernels with their counts, and what the search considered. Out: an [`Explanation`], plain data that serialises to
 //! JSON, and its text form. It stands last because it only retells.
 
+mod budget;
+mod roofline;
+mod text;
+
+pub use budget::Budget;
+pub use roofline::Roofs;
+
 use crate::cost::{Counts, Footprint, Pipe, occupancy, time};
 use crate::device::Device;
 use crate::search::{Loser, Reason};
@@ -11,7 +18,6 @@ use crate::target::{REGISTERS_PER_THREAD, Target};
 use drawloom_kernel::ir::Kernel;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// A report on one operator, for one set of sizes on one device.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -26,6 +32,8 @@ pub struct Explanation {
     pub without: Vec<(String, String)>,
     /// Device.
     pub device: String,
+    /// What it could do at best.
+    pub roofs: Roofs,
     /// Sizes of the run-time axes.
     pub sizes: Vec<(String, u64)>,
     /// Bytes of all inputs and outputs, each once.
@@ -66,6 +74,8 @@ pub struct KernelReport {
     pub written: BTreeMap<String, u64>,
     /// Bytes at DRAM: modelled.
     pub dram_bytes: u64,
+    /// Tensor operations: counted, exact; multiply and add count as two.
+    pub flops: u64,
     /// Key tiles visited by all CTAs, and the number that a mask which hides nothing would visit; `None` for kernels
     /// without products.
     pub tiles: Option<(u64, u64)>,
@@ -138,6 +148,7 @@ pub fn kernel_report(
         read: by_tensor(&counts.total.read),
         written: by_tensor(&counts.total.written),
         dram_bytes: time.as_ref().map_or(0, |t| t.dram_bytes),
+        flops: counts.total.mma_flops,
         tiles: tile
             .filter(|t| t.flops > 0)
             .map(|t| (counts.total.mma_flops / t.flops, t.all)),
@@ -202,183 +213,15 @@ impl Explanation {
         self.variants.iter().find(|v| v.chosen)
     }
 
-    /// For CI: `Err` with the figures where the chosen variant issues more than `budget` bytes.
-    ///
-    /// # Errors
-    /// The message to print.
-    pub fn within(&self, budget: u64) -> Result<(), String> {
-        match self.chosen() {
-            Some(v) if v.issued_bytes() > budget => Err(format!(
-                "{}: {} issues {} bytes, {} more than the budget of {budget}",
-                self.spec,
-                v.schedule,
-                v.issued_bytes(),
-                v.issued_bytes() - budget
-            )),
-            Some(_) => Ok(()),
-            None => Err(format!("{}: no variant runs on {}", self.spec, self.device)),
-        }
+    /// The roofline in characters, for a terminal of 80 columns; empty where no variant runs on the device.
+    pub fn roofline(&self) -> String {
+        roofline::text(self)
     }
 
-    /// The report as text, for a terminal of 120 columns.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string does not fail.
-        let _ = self.write(&mut out);
-        out
+    /// The roofline as SVG.
+    pub fn roofline_svg(&self) -> String {
+        roofline::svg(self)
     }
-
-    fn write(&self, out: &mut String) -> std::fmt::Result {
-        let sizes: Vec<String> = self.sizes.iter().map(|(n, x)| format!("{n} = {x}")).collect();
-        writeln!(
-            out,
-            "{} ({}) for {} on {}: {}",
-            self.spec,
-            self.binding,
-            self.targets.join(" and "),
-            self.device,
-            sizes.join(", ")
-        )?;
-        writeln!(
-            out,
-            "lower bound: {}, each input read and each output written once (a mask that hides keys can do with less)",
-            bytes(self.bound_bytes)
-        )?;
-        for (target, why) in &self.without {
-            writeln!(out, "none for {target}: {why}")?;
-        }
-        for v in &self.variants {
-            let mark = if v.chosen { "chosen" } else { "" };
-            writeln!(out, "\n{} {}: {}  {mark}", v.target, v.purpose, v.schedule)?;
-            for k in &v.kernels {
-                self.write_kernel(out, k)?;
-            }
-            if v.kernels.len() > 1
-                && let Some(ns) = v.ns()
-            {
-                writeln!(
-                    out,
-                    "  together {}, {} issued",
-                    microseconds(ns),
-                    bytes(v.issued_bytes())
-                )?;
-            }
-        }
-        self.write_losers(out)
-    }
-
-    fn write_kernel(&self, out: &mut String, k: &KernelReport) -> std::fmt::Result {
-        writeln!(out, "  {}: {} CTAs of {} warps", k.name, k.ctas, k.warps)?;
-        let registers = if k.registers_estimated {
-            "registers (estimated)"
-        } else {
-            "registers"
-        };
-        writeln!(
-            out,
-            "    occupies  {} {registers}, {} of shared memory",
-            k.registers,
-            bytes(k.shared.into())
-        )?;
-        if k.resident == 0 {
-            return writeln!(out, "    does not fit: {}", k.resident_limit);
-        }
-        writeln!(
-            out,
-            "    resident  {} on a multiprocessor, bounded by {}; {:.2} waves",
-            k.resident, k.resident_limit, k.waves
-        )?;
-        let share = k.issued_bytes() as f64 / self.bound_bytes.max(1) as f64;
-        let list = |of: &BTreeMap<String, u64>| {
-            of.iter()
-                .map(|(n, b)| format!("{n} {}", bytes(*b)))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        writeln!(
-            out,
-            "    issued    {} = {share:.2} of the bound",
-            bytes(k.issued_bytes())
-        )?;
-        writeln!(
-            out,
-            "              read {}; written {}",
-            list(&k.read),
-            list(&k.written)
-        )?;
-        writeln!(out, "    DRAM      {} (modelled)", bytes(k.dram_bytes))?;
-        if let Some((visited, all)) = k.tiles {
-            let skipped = all.saturating_sub(visited);
-            let percent = 100.0 * skipped as f64 / all.max(1) as f64;
-            writeln!(
-                out,
-                "    tiles     {visited} visited, {skipped} skipped ({percent:.0} %)"
-            )?;
-        }
-        let mut pipes: Vec<(&String, &f64)> = k.pipes.iter().collect();
-        pipes.sort_by(|a, b| b.1.total_cmp(a.1));
-        let pipes: Vec<String> = pipes
-            .into_iter()
-            .map(|(n, ns)| format!("{n} {}", microseconds(*ns)))
-            .collect();
-        writeln!(
-            out,
-            "    time      {} (predicted), limited by {}",
-            microseconds(k.ns),
-            k.limit
-        )?;
-        writeln!(out, "              alone: {}", pipes.join(", "))
-    }
-
-    /// The nearest losers of each target and purpose, and how many could not run.
-    fn write_losers(&self, out: &mut String) -> std::fmt::Result {
-        const SHOWN: usize = 5;
-        let mut purposes: Vec<(&str, &str)> = Vec::new();
-        for l in &self.losers {
-            if !purposes.contains(&(&l.target, &l.purpose)) {
-                purposes.push((&l.target, &l.purpose));
-            }
-        }
-        for (target, purpose) in purposes {
-            let of = |l: &&LoserReport| l.target == target && l.purpose == purpose;
-            let all: Vec<&LoserReport> = self.losers.iter().filter(of).collect();
-            let mut slower: Vec<(f64, &LoserReport)> = all.iter().filter_map(|l| Some((l.slower?, *l))).collect();
-            slower.sort_by(|a, b| a.0.total_cmp(&b.0));
-            writeln!(
-                out,
-                "\nnot taken for {target} {purpose}: {} slower, {} cannot run",
-                slower.len(),
-                all.len() - slower.len()
-            )?;
-            for (_, l) in slower.into_iter().take(SHOWN) {
-                writeln!(out, "  {}: {}", l.schedule, l.reason)?;
-            }
-            for l in all.iter().filter(|l| l.slower.is_none()).take(SHOWN) {
-                writeln!(out, "  {}: {}", l.schedule, l.reason)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Bytes in the largest unit that leaves at least 1: `1.50 MiB`.
-fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut x = n as f64;
-    let mut unit = 0;
-    while x >= 1024.0 && unit + 1 < UNITS.len() {
-        x /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{n} B")
-    } else {
-        format!("{x:.2} {}", UNITS[unit])
-    }
-}
-
-fn microseconds(ns: f64) -> String {
-    format!("{:.1} us", ns / 1000.0)
 }
 
 #[cfg(test)]
@@ -416,6 +259,7 @@ mod tests {
             targets: vec!["sm_80".into(), "sm_90a".into()],
             without: vec![("sm_90a".into(), "no reason".into())],
             device: "H200".into(),
+            roofs: Roofs::of(&H200),
             sizes: vec![("n".into(), 1024)],
             bound_bytes: 1 << 18,
             variants: vec![variant],
@@ -453,12 +297,44 @@ mod tests {
     #[test]
     fn a_budget_is_kept_or_reported() {
         let e = explanation();
-        let issued = e.variants[0].issued_bytes();
-        assert_eq!(e.within(issued), Ok(()));
-        assert!(
-            e.within(issued - 1)
-                .expect_err("over")
-                .contains("1 more than the budget")
-        );
+        let variant = &e.variants[0];
+        let issued = variant.issued_bytes();
+        let kept = Budget {
+            bytes: Some(issued),
+            registers: Some(40),
+            shared: Some(variant.kernels[0].shared),
+            time_us: variant.ns().map(|ns| ns / 1000.0),
+            ..Budget::default()
+        };
+        assert_eq!(kept.exceeded(&e), [""; 0]);
+        let tight = Budget {
+            bytes: Some(issued - 1),
+            registers: Some(39),
+            time_us: Some(0.0),
+            ..Budget::default()
+        };
+        let said = tight.exceeded(&e);
+        assert_eq!(said.len(), 3, "{said:?}");
+        assert!(said[0].contains("issued bytes, 1 more than the budget"), "{said:?}");
+        assert!(said[1].contains("40 registers, 1 more than the budget of 39"), "{said:?}");
+        let homeless = Explanation { variants: Vec::new(), ..e };
+        assert!(kept.exceeded(&homeless)[0].contains("no variant runs on H200"));
+    }
+
+    #[test]
+    fn the_roofline_shows_every_variant_and_both_roofs() {
+        let e = explanation();
+        let (text, svg) = (e.roofline(), e.roofline_svg());
+        let k = &e.variants[0].kernels[0];
+        let intensity = format!("at {:.0} operations a byte", k.flops as f64 / k.dram_bytes as f64);
+        for part in ["wgmma 989", "mma.sync 6", "DRAM 4800 GB/s", "chosen", "─", "┄", "╱", &intensity] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(text.lines().take(16).any(|line| line.contains('a') && line.contains('│')), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+        assert_eq!(svg.matches("<circle").count(), 1);
+        assert!(svg.ends_with("</svg>\n") && svg.contains(&intensity) && svg.contains("989 TFLOP/s"), "{svg}");
+        let homeless = Explanation { variants: Vec::new(), ..e };
+        assert_eq!(homeless.roofline(), "");
     }
 }

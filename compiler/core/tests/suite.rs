@@ -3,166 +3,20 @@
 //! its counted bytes are compared with the predicted ones.
 
 use drawloom_compiler::compile::{kernel_name, program_for};
-use drawloom_compiler::cost::{self, Inputs, Table};
-use drawloom_compiler::device::{Device, H200};
-use drawloom_compiler::lower::Meaning;
+use drawloom_compiler::device::H200;
 use drawloom_compiler::lower::operator::recognise;
 use drawloom_compiler::portfolio::portfolio;
 use drawloom_compiler::program::Program;
 use drawloom_compiler::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
-use drawloom_compiler::simulate::{Call, evaluate, simulate, splits};
+use drawloom_compiler::simulate::simulate;
 use drawloom_compiler::target::{SM_80, SM_90A};
-use drawloom_kernel::interp::{self, Elements};
-use drawloom_kernel::ir::Dtype as KernelDtype;
-use drawloom_lang::spec::Dtype;
+use drawloom_engines::{Interpreted, call, device};
 use drawloom_tests::criterion::judge;
 use drawloom_tests::naive::{Exact, SameDtype};
 use drawloom_tests::random_spec::random_spec;
-use drawloom_tests::{Case, Engine, Outputs, Scalar, Tensor, suite};
+use drawloom_tests::{Case, Engine, suite};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-
-/// One program of a case on the kernel interpreter.
-struct Interpreted {
-    program: Program,
-    splits: Option<u32>,
-    seed: u64,
-    device: &'static Device,
-}
-
-impl Engine for Interpreted {
-    fn name(&self) -> &str {
-        "kernel interpreter"
-    }
-
-    fn run(&self, case: &Case) -> Result<Outputs, String> {
-        let mut call = call(case, self.splits, self.seed);
-        let counted = simulate(&self.program, &mut call, self.device).map_err(|e| e.to_string())?;
-        let parts = splits(&self.program, &call, self.device).ok_or("no number of splits")?;
-        for (step, counted) in self.program.kernels.iter().zip(counted) {
-            let grid = evaluate(&step.grid, &call.sizes, parts, self.device).ok_or("no grid")? as u32;
-            let inputs = cost_inputs(case, step, &call, parts, self.device);
-            let predicted = cost::count(&step.kernel, grid, &inputs)
-                .map_err(|e| e.to_string())?
-                .total;
-            // Where a guard refuses rows, their tiles are read a second time.
-            let again = self.program.schedule.reference == Reference::First
-                && (predicted.read.iter().zip(&counted.read)).all(|(p, c)| p <= c && *c <= 2 * p);
-            if (predicted.read != counted.read && !again) || predicted.written != counted.written {
-                return Err(format!(
-                    "{}: predicted {:?} read and {:?} written, counted {:?} and {:?}",
-                    step.kernel.name, predicted.read, predicted.written, counted.read, counted.written
-                ));
-            }
-            if predicted.mma_flops != counted.mma_flops && !again {
-                return Err(format!(
-                    "predicted {} operations, counted {}",
-                    predicted.mma_flops, counted.mma_flops
-                ));
-            }
-        }
-        let mut outputs = Outputs::new();
-        for n in 0..case.spec.outputs.len() {
-            let mut out = case.blank_output(n);
-            let data = call.tensors[&out.name].data.to_f64();
-            out.values = out.offsets().into_iter().map(|at| data[at]).collect();
-            outputs.push(out);
-        }
-        Ok(outputs)
-    }
-}
-
-fn call(case: &Case, splits: Option<u32>, seed: u64) -> Call {
-    let outputs = (0..case.spec.outputs.len()).map(|n| case.blank_output(n));
-    let tensors = case
-        .inputs
-        .iter()
-        .cloned()
-        .chain(outputs)
-        .map(|t| (t.name.clone(), in_memory(&t)))
-        .collect();
-    let scalars = case.spec.scalars.iter().zip(&case.scalars).map(|(decl, value)| {
-        let value = match *value {
-            Scalar::Real(x) => x.into(),
-            Scalar::Int(x) => x.into(),
-        };
-        (decl.name.clone(), value)
-    });
-    let sizes = case
-        .spec
-        .axes
-        .iter()
-        .zip(&case.sizes)
-        .map(|(axis, &n)| (axis.name.clone(), n as u32));
-    Call {
-        tensors,
-        sizes: sizes.collect(),
-        scalars: scalars.collect(),
-        splits,
-        seed,
-    }
-}
-
-/// A tensor as it lies in memory, gaps (there are none) poisoned.
-fn in_memory(tensor: &Tensor) -> interp::Tensor {
-    let dtype = match tensor.dtype {
-        Dtype::F16 => KernelDtype::F16,
-        Dtype::Bf16 => KernelDtype::Bf16,
-        Dtype::F32 => KernelDtype::F32,
-        Dtype::I32 => KernelDtype::I32,
-    };
-    let mut memory = vec![f64::NAN; tensor.values.len()];
-    for (at, value) in tensor.offsets().into_iter().zip(&tensor.values) {
-        memory[at] = *value;
-    }
-    let data = Elements::from_f64(dtype, &memory).expect("invariant: a memory type");
-    let strides = tensor.strides().into_iter().map(|s| s as i64).collect();
-    interp::Tensor {
-        data,
-        offset: 0,
-        strides,
-    }
-}
-
-/// What the counts of a kernel depend on, with the case's own index tables.
-fn cost_inputs(
-    case: &Case,
-    step: &drawloom_compiler::program::Step,
-    call: &Call,
-    splits: u32,
-    device: &Device,
-) -> Inputs {
-    let mut inputs = Inputs::default();
-    for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
-        let scalar = match meaning {
-            Meaning::Size(axis) => i64::from(call.sizes[axis]),
-            Meaning::Splits => splits.into(),
-            Meaning::Number(formula) => evaluate(formula, &call.sizes, splits, device).expect("a number"),
-            Meaning::Scalar(name) => call.scalars[name] as i64,
-            Meaning::Tensor(name) => {
-                if let Some(t) = case.inputs.iter().find(|t| t.name == *name && t.dtype == Dtype::I32) {
-                    let extents = t.shape.iter().map(|&n| n as u32).collect();
-                    let data = t.values.iter().map(|&x| x as i32).collect();
-                    inputs.tables.insert(param.name.clone(), Table { extents, data });
-                }
-                continue;
-            }
-            Meaning::Partial { .. } => continue,
-        };
-        inputs.scalars.insert(param.name.clone(), scalar);
-    }
-    inputs
-}
-
-/// A Hopper device so small that its CTAs take several query tiles.
-const TWO_SMS: Device = Device { sms: 2, ..H200 };
-
-fn device(schedule: &Schedule) -> &'static Device {
-    match schedule.fetch {
-        Fetch::Together => &H200,
-        Fetch::Producer => &TWO_SMS,
-    }
-}
 
 /// The forms that lowering can take with a producer: one to three warpgroups, two and three slots, each reference.
 fn producer_schedules() -> Vec<(Schedule, Option<u32>)> {

@@ -27,16 +27,18 @@ mod canonical;
 mod check;
 pub mod diag;
 pub mod eval;
+mod format;
 mod lex;
 pub mod manifest;
 mod parse;
-mod picture;
+pub mod picture;
 pub mod spec;
 mod token;
 
 pub use canonical::{bindings, canonical, expression, key, key_of};
 pub use diag::{Diagnostic, Errors, Span, TokenErrors, TokenSpans};
-pub use picture::{mask_picture, picture, picture_size};
+pub use format::format;
+pub use picture::{mask_picture, picture_size};
 pub use spec::Spec;
 
 use proc_macro2::{TokenStream, TokenTree};

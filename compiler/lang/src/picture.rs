@@ -1,48 +1,110 @@
-//! Pictures of masks, in characters, for the terminal and for the documentation of generated modules.
+//! Pictures of masks: in characters for the terminal and for the documentation of generated modules, in colours as SVG
+//! and as points for PNG, with the tiles of a kernel laid over them.
 //!
-//! In: a spec and the numbers of queries and keys, or any question "does row `r` see key `c`". Out: lines of text, queries
-//! downwards, keys to the right. A character stands for a block of points: `█` all visible, `·` none, `▀` and `▄` the
-//! upper or lower half, `▒` some.
+//! In: a spec and the numbers of queries and keys ([`Mask`]), or any question "does row `r` see key `c`". Out: a
+//! [`Grid`] of blocks, which is what tiles are; [`picture`] and [`paint`] draw it.
+
+mod grid;
+mod paint;
+mod text;
+
+pub use grid::{Cover, Grid};
+pub use paint::{Colour, Painting, paint};
+pub use text::{LEGEND, picture};
 
 use crate::eval::{Env, Value, eval};
-use crate::spec::{Align, AxisId, AxisRole, AxisSize, Dtype, ElemType, ExprKind, InputId, ScalarId, Spec, Stage};
+use crate::spec::{Align, AxisId, AxisRole, AxisSize, Dtype, ElemType, ExprId, ExprKind, InputId, ScalarId, Spec, Stage};
+use std::collections::BTreeMap;
 
-/// The most characters in a line of a picture, and half of the most lines.
-const WIDTH: usize = 64;
-
-/// Sample points per block and direction: a block of more points is judged by its edges and an even grid between.
-const SAMPLES: usize = 8;
-
-/// The number of documents in the synthetic tables of [`mask_picture`].
+/// The number of documents in the synthetic tables of a [`Mask`].
 const DOCUMENTS: i64 = 4;
 
-/// The mask of a spec for `rows` queries and `cols` keys, at index 0 of all other axes.
+/// The mask of a spec for given numbers of queries and keys, as a question about points.
 ///
-/// What a caller would pass is made up: integer tables cut their last axis into 4 documents of equal length, numbered
-/// from 0; real tables hold 1; integer scalars are a quarter of the keys, real ones 1. What the mask reads out of range
-/// is 0. At most 64 characters wide and 32 lines high; a spec without a stage has an empty picture.
-pub fn mask_picture(spec: &Spec, rows: usize, cols: usize) -> String {
-    let Some(Stage::Attend(attend)) = spec.stages.first() else {
-        return String::new();
-    };
-    let align = match spec.axes[attend.query.index()].role {
-        AxisRole::Query(align) => align,
-        AxisRole::Plain | AxisRole::Key => Align::Start,
-    };
-    let (rows_long, cols_long) = (rows as i64, cols as i64);
-    let offset = match align {
-        Align::End => cols_long.saturating_sub(rows_long),
-        Align::Start => 0,
-    };
-    picture(rows, cols, |row, col| {
-        let Some(mask) = attend.mask else { return true };
-        let point = Synthetic {
-            spec,
-            query: (attend.query, (row as i64).saturating_add(offset), rows_long, offset),
-            key: (attend.key, col as i64, cols_long),
+/// What a caller would pass is made up unless it is set: integer tables cut their last axis into 4 documents of equal
+/// length, numbered from 0; real tables hold 1; integer scalars are a quarter of the keys, real ones 1. Other axes than
+/// those of queries and keys have the index 0. What the mask reads out of range is 0.
+#[derive(Clone, Debug)]
+pub struct Mask<'s> {
+    spec: &'s Spec,
+    mask: Option<ExprId>,
+    /// Query axis, its size, and the position of the first query.
+    query: (AxisId, usize, i64),
+    /// Key axis and its size.
+    key: (AxisId, usize),
+    /// Index and size of other axes.
+    places: BTreeMap<AxisId, (i64, i64)>,
+    scalars: BTreeMap<ScalarId, Value>,
+}
+
+impl<'s> Mask<'s> {
+    /// The mask for `rows` queries and `cols` keys; `None` for a spec without a stage.
+    pub fn new(spec: &'s Spec, rows: usize, cols: usize) -> Option<Mask<'s>> {
+        let Stage::Attend(attend) = spec.stages.first()?;
+        let offset = match spec.axes[attend.query.index()].role {
+            AxisRole::Query(Align::End) => (cols as i64).saturating_sub(rows as i64),
+            AxisRole::Query(Align::Start) | AxisRole::Plain | AxisRole::Key => 0,
         };
-        matches!(eval(spec, mask, &point), Ok(Value::Bool(true)))
-    })
+        Some(Mask {
+            spec,
+            mask: attend.mask,
+            query: (attend.query, rows, offset),
+            key: (attend.key, cols),
+            places: BTreeMap::new(),
+            scalars: BTreeMap::new(),
+        })
+    }
+
+    /// The same at another index of an axis of this size, such as another head.
+    #[must_use]
+    pub fn at(mut self, axis: AxisId, index: i64, size: i64) -> Mask<'s> {
+        self.places.insert(axis, (index, size));
+        self
+    }
+
+    /// The same with a run-time scalar.
+    #[must_use]
+    pub fn with(mut self, scalar: ScalarId, value: Value) -> Mask<'s> {
+        self.scalars.insert(scalar, value);
+        self
+    }
+
+    /// The numbers of queries and keys.
+    pub fn size(&self) -> (usize, usize) {
+        (self.query.1, self.key.1)
+    }
+
+    /// Whether the `row`-th query sees the `col`-th key.
+    pub fn sees(&self, row: usize, col: usize) -> bool {
+        let Some(mask) = self.mask else { return true };
+        let point = Point {
+            mask: self,
+            position: (row as i64).saturating_add(self.query.2),
+            key: col as i64,
+        };
+        matches!(eval(self.spec, mask, &point), Ok(Value::Bool(true)))
+    }
+
+    /// The tiles of a kernel that takes `down` queries and `across` keys at a time.
+    pub fn tiles(&self, down: usize, across: usize) -> Grid {
+        Grid::exact(self.size(), (down, across), |row, col| self.sees(row, col))
+    }
+
+    /// The picture in characters, with tiles laid over it if there are some.
+    pub fn picture(&self, tiles: Option<&Grid>) -> String {
+        picture(self.query.1, self.key.1, tiles, |row, col| self.sees(row, col))
+    }
+
+    /// The picture in colours.
+    pub fn paint(&self, tiles: Option<&Grid>) -> Painting {
+        paint(self.query.1, self.key.1, tiles, |row, col| self.sees(row, col))
+    }
+}
+
+/// The mask of a spec for `rows` queries and `cols` keys in characters, at most 64 wide and 32 lines high, with what
+/// [`Mask`] makes up; a spec without a stage has an empty picture.
+pub fn mask_picture(spec: &Spec, rows: usize, cols: usize) -> String {
+    Mask::new(spec, rows, cols).map_or_else(String::new, |mask| mask.picture(None))
 }
 
 /// Queries and keys for a picture that shows the edges of the mask: the power of two of at least 32 above twice the
@@ -61,105 +123,60 @@ pub fn picture_size(spec: &Spec) -> usize {
         .min(4096)
 }
 
-/// A picture of `rows` by `cols` points.
-pub fn picture(rows: usize, cols: usize, visible: impl Fn(usize, usize) -> bool) -> String {
-    // Characters are about twice as high as wide: a block has twice as many rows as columns.
-    let across = cols.div_ceil(WIDTH).max(rows.div_ceil(WIDTH)).max(1);
-    let mut out = String::new();
-    for top in (0..rows).step_by(2 * across) {
-        for left in (0..cols).step_by(across) {
-            let right = (left + across).min(cols);
-            let seen = |from: usize, to: usize| Seen::of(from.min(rows)..to.min(rows), left..right, &visible);
-            let (upper, lower) = (seen(top, top + across), seen(top + across, top + 2 * across));
-            out.push(match (upper, lower) {
-                (Seen::None | Seen::Outside, Seen::None | Seen::Outside) => '·',
-                (Seen::All, Seen::All) => '█',
-                (Seen::All, Seen::None | Seen::Outside) => '▀',
-                (Seen::None, Seen::All) => '▄',
-                _ => '▒',
-            });
-        }
-        out.push('\n');
-    }
-    out
+/// A point of a mask.
+struct Point<'m> {
+    mask: &'m Mask<'m>,
+    position: i64,
+    key: i64,
 }
 
-/// How much of half a block is visible.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// It lies below the last row.
-    Outside,
-    None,
-    Some,
-    All,
-}
-
-impl Seen {
-    fn of(rows: std::ops::Range<usize>, cols: std::ops::Range<usize>, visible: impl Fn(usize, usize) -> bool) -> Seen {
-        let (mut some, mut all) = (false, true);
-        if rows.is_empty() || cols.is_empty() {
-            return Seen::Outside;
-        }
-        for row in samples(rows) {
-            for col in samples(cols.clone()) {
-                let seen = visible(row, col);
-                some |= seen;
-                all &= seen;
-            }
-        }
-        match (some, all) {
-            (_, true) => Seen::All,
-            (true, false) => Seen::Some,
-            (false, false) => Seen::None,
-        }
-    }
-}
-
-/// All points of a range, or its ends and an even grid between.
-fn samples(range: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
-    let count = range.len().min(SAMPLES);
-    let steps = count.saturating_sub(1).max(1);
-    (0..count).map(move |n| range.start + n * (range.len() - 1) / steps)
-}
-
-/// A point of a picture with made-up tables.
-struct Synthetic<'a> {
-    spec: &'a Spec,
-    /// Axis, position, size, position of the first row.
-    query: (AxisId, i64, i64, i64),
-    /// Axis, index, size.
-    key: (AxisId, i64, i64),
-}
-
-impl Env for Synthetic<'_> {
+impl Env for Point<'_> {
     fn index(&self, axis: AxisId) -> i64 {
         match axis {
-            _ if axis == self.query.0 => self.query.1,
-            _ if axis == self.key.0 => self.key.1,
-            _ => 0,
+            _ if axis == self.mask.query.0 => self.position,
+            _ if axis == self.mask.key.0 => self.key,
+            _ => match (&self.mask.spec.axes[axis.index()].size, self.mask.places.get(&axis)) {
+                (_, Some((index, _))) => *index,
+                // The index on a grouped axis follows from the axis that it is grouped from.
+                (AxisSize::Grouped { of, ratios }, None) => {
+                    let ratio = ratios.first().copied().unwrap_or(1).max(1);
+                    self.index(*of).div_euclid(ratio.into())
+                }
+                (AxisSize::Runtime | AxisSize::OneOf(_), None) => 0,
+            },
         }
     }
 
     fn len(&self, axis: AxisId) -> i64 {
-        match &self.spec.axes[axis.index()].size {
-            _ if axis == self.query.0 => self.query.2,
-            _ if axis == self.key.0 => self.key.2,
-            AxisSize::OneOf(sizes) => sizes.first().copied().unwrap_or(1).into(),
-            AxisSize::Runtime | AxisSize::Grouped { .. } => 1,
+        match &self.mask.spec.axes[axis.index()].size {
+            _ if axis == self.mask.query.0 => self.mask.query.1 as i64,
+            _ if axis == self.mask.key.0 => self.mask.key.1 as i64,
+            size => match (size, self.mask.places.get(&axis)) {
+                (_, Some((_, size))) => *size,
+                (AxisSize::OneOf(sizes), None) => sizes.first().copied().unwrap_or(1).into(),
+                (AxisSize::Grouped { of, ratios }, None) => {
+                    let ratio = ratios.first().copied().unwrap_or(1).max(1);
+                    (self.len(*of) / i64::from(ratio)).max(1)
+                }
+                (AxisSize::Runtime, None) => 1,
+            },
         }
     }
 
     fn scalar(&self, scalar: ScalarId) -> Value {
-        match self.spec.scalars[scalar.index()].ty {
-            Dtype::I32 => Value::Int(self.key.2 / 4),
+        if let Some(value) = self.mask.scalars.get(&scalar) {
+            return *value;
+        }
+        match self.mask.spec.scalars[scalar.index()].ty {
+            Dtype::I32 => Value::Int(self.mask.key.1 as i64 / 4),
             Dtype::F16 | Dtype::Bf16 | Dtype::F32 => Value::Real(1.0),
         }
     }
 
     fn load(&self, input: InputId, at: &[i64]) -> Option<Value> {
-        let decl = &self.spec.inputs[input.index()];
+        let decl = &self.mask.spec.inputs[input.index()];
         for (&axis, &index) in decl.axes.iter().zip(at) {
-            let first = if axis == self.query.0 { self.query.3 } else { 0 };
+            let first = if axis == self.mask.query.0 { self.mask.query.2 } else { 0 };
             if index < first || index - first >= self.len(axis) {
                 return None;
             }

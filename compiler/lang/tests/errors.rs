@@ -2,6 +2,7 @@
 //!
 //! After a change of messages, `DRAWLOOM_BLESS=1 cargo test -p drawloom-lang --test errors` writes the files anew.
 
+use drawloom_lang::diag::pages::pages;
 use drawloom_lang::{Errors, parse_str, parse_tokens};
 use std::collections::BTreeSet;
 use std::fs;
@@ -82,9 +83,10 @@ fn macros_say_the_same() {
     assert!(compared > 80, "only {compared} cases are made of Rust tokens");
 }
 
-/// Each function of `diag` that makes a diagnostic has a code of its own, a manual page and a case here.
+/// Each function of `diag` that makes a diagnostic has a code of its own and a page with a spec that shows it, and a case
+/// here.
 #[test]
-fn every_code_has_a_case() {
+fn every_code_has_a_page_and_a_case() {
     let sources = [
         include_str!("../src/diag/syntax.rs"),
         include_str!("../src/diag/names.rs"),
@@ -92,29 +94,24 @@ fn every_code_has_a_case() {
         include_str!("../src/diag/shapes.rs"),
         include_str!("../src/diag/limits.rs"),
     ];
-    let mut codes = BTreeSet::new();
-    for function in sources.iter().flat_map(|s| s.split("\npub fn ").skip(1)) {
-        let (_, code) = function.split_once("\"A").expect("a code in each function");
-        assert!(
-            codes.insert(format!("A{}", &code[..4])),
-            "A{} is used twice",
-            &code[..4]
-        );
+    let functions = sources.iter().map(|s| s.matches("\npub fn ").count()).sum::<usize>();
+    let codes: BTreeSet<&str> = pages().iter().map(|page| page.code).collect();
+    assert_eq!((pages().len(), codes.len()), (functions, functions), "a code is used twice, or has no page");
+    let mut wrong = String::new();
+    for page in pages() {
+        let of = |errors: Errors| errors.diagnostics.iter().map(|d| d.code).collect::<BTreeSet<_>>();
+        let found = parse_str(page.code, &page.example()).err().map(of).unwrap_or_default();
+        if found != BTreeSet::from([page.code]) || page.text.is_empty() || page.title().len() > 400 {
+            wrong.push_str(&format!("the example of {} has the errors {found:?}\n", page.code));
+        }
     }
-    let documented = sources.iter().map(|s| s.matches("\npub fn ").count()).sum::<usize>();
-    let pages = sources.iter().flat_map(|s| s.lines().zip(s.lines().skip(1)));
-    assert_eq!(
-        pages
-            .filter(|(a, b)| a.starts_with("///") && b.starts_with("pub fn "))
-            .count(),
-        documented
-    );
-    let shown: BTreeSet<String> = cases()
+    assert!(wrong.is_empty(), "{wrong}");
+    let shown: BTreeSet<&str> = cases()
         .iter()
         .flat_map(|(n, t, _)| errors(n, t).diagnostics)
-        .map(|d| d.code.to_owned())
+        .map(|d| d.code)
         .collect();
-    // A file of this length is made by `tests/hostile.rs`.
-    let missing: Vec<&String> = codes.difference(&shown).filter(|c| *c != "A0504").collect();
+    // A file of this length is no case, but it is an example.
+    let missing: Vec<&&str> = codes.difference(&shown).filter(|c| **c != "A0504").collect();
     assert!(missing.is_empty(), "no case shows {missing:?}");
 }

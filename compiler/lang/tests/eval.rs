@@ -2,7 +2,8 @@
 
 use drawloom_lang::eval::{Env, EvalError, Value, eval};
 use drawloom_lang::spec::{AxisId, ExprId, InputId, ScalarId, Spec, Stage};
-use drawloom_lang::{mask_picture, parse_str, picture, picture_size};
+use drawloom_lang::picture::{Cover, Grid, LEGEND, Mask, picture};
+use drawloom_lang::{mask_picture, parse_str, picture_size};
 
 /// A point at axes `b, h, i, j` with a table of documents and a scalar.
 struct Point {
@@ -151,7 +152,7 @@ fn pictures_show_every_point() {
 
 #[test]
 fn large_pictures_are_bounded() {
-    let lines: Vec<String> = picture(5000, 100_000, |row, col| col <= row)
+    let lines: Vec<String> = picture(5000, 100_000, None, |row, col| col <= row)
         .lines()
         .map(str::to_owned)
         .collect();
@@ -162,4 +163,51 @@ fn large_pictures_are_bounded() {
     assert!(large.starts_with("▒") && large.lines().all(|l| l.contains('▒')));
     assert_eq!(picture_size(&causal), 32);
     assert_eq!(picture_size(&spec("dot(q, k)", "window(left = 1000)", "")), 2048);
+}
+
+#[test]
+fn tiles_are_what_all_their_points_say() {
+    let causal = spec("dot(q, k)", "causal", "");
+    let mask = Mask::new(&causal, 8, 10).expect("a stage");
+    let tiles = mask.tiles(4, 4);
+    use Cover::{Empty, Full, Partial};
+    // The first query stands at key 2.
+    assert_eq!(tiles.blocks, [Partial, Partial, Empty, Full, Partial, Partial]);
+    assert_eq!((tiles.shape(), tiles.count(Full), tiles.around(7, 9)), ((2, 3), 1, Some(Partial)));
+    assert_eq!(mask.picture(Some(&tiles)), "▓▓▓▓░░░░··\n▓▓▓▓▓▓░░··\n████▓▓▓▓░░\n████▓▓▓▓▓▓\n");
+    assert!("▓▓░░██··".chars().all(|c| LEGEND.contains(c)));
+    assert_eq!(Grid::exact((0, 4), (2, 2), |_, _| true).blocks, []);
+}
+
+/// The area of the rectangles of a colour in an SVG.
+fn area(svg: &str, colour: &str) -> usize {
+    let path = svg.lines().find(|line| line.contains(&format!("fill=\"{colour}\" d=")));
+    let rectangle = |text: &str| -> Option<usize> {
+        let (_, size) = text.split_once('h')?;
+        let (width, rest) = size.split_once('v')?;
+        let (height, _) = rest.split_once('h')?;
+        Some(width.parse::<usize>().ok()? * height.parse::<usize>().ok()?)
+    };
+    path.into_iter().flat_map(|path| path.split('M')).filter_map(rectangle).sum()
+}
+
+#[test]
+fn paintings_cover_what_is_visible() {
+    let streaming = spec("dot(q, k)", "causal && (window(left = 20) || sink(3))", "");
+    let mask = Mask::new(&streaming, 88, 96).expect("a stage");
+    let seen = (0..88 * 96).filter(|n| mask.sees(n / 96, n % 96)).count();
+    let svg = mask.paint(None).svg("a < b & c", 200);
+    assert_eq!(area(&svg, "#2f5d8a"), seen);
+    assert!(svg.contains("<title>a &lt; b &amp; c</title>") && svg.contains("viewBox=\"0 0 96 88\""), "{svg}");
+    let tiles = mask.tiles(8, 8);
+    let tiled = mask.paint(Some(&tiles));
+    let full = tiles.count(Cover::Full);
+    assert!(full > 0);
+    assert_eq!(area(&tiled.svg("", 200), "#2e7d4f"), full * 8 * 8);
+    let (width, height, points) = tiled.points(2);
+    assert_eq!((width, height, points.len()), (192, 176, 192 * 176));
+    assert_eq!(points.iter().filter(|c| **c == [0x2e, 0x7d, 0x4f]).count(), full * 8 * 8 * 4);
+    // However large, a painting has a bounded number of cells.
+    let large = Mask::new(&streaming, 100_000, 50_000).expect("a stage").paint(None);
+    assert_eq!((large.points(1).0, large.points(1).1), (64, 128));
 }

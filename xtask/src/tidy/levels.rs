@@ -3,7 +3,7 @@
 use super::Source;
 
 /// For each crate, which crates of ours its manifest may name.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("compiler/lang", &[]),
     ("compiler/graph", &["drawloom-lang"]),
     ("compiler/kernel", &["drawloom-lang"]),
@@ -11,6 +11,20 @@ const CRATES: [(&str, &[&str]); 7] = [
     (
         "compiler/core",
         &["drawloom-lang", "drawloom-graph", "drawloom-kernel", "drawloom-nvptx"],
+    ),
+    (
+        "compiler/cli",
+        &[
+            "drawloom-lang",
+            "drawloom-graph",
+            "drawloom-kernel",
+            "drawloom-nvptx",
+            "drawloom-compiler",
+            "drawloom",
+            "drawloom-tests",
+            "drawloom-engines",
+            "drawloom-device",
+        ],
     ),
     ("macros", &["drawloom-lang"]),
     ("runtime", &["drawloom-lang", "drawloom-graph", "drawloom-macros"]),

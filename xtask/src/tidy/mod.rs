@@ -7,7 +7,7 @@ mod levels;
 mod sources;
 
 use crate::process::{files, root};
-use crate::record;
+use crate::{gallery, record};
 use anyhow::{Result, bail};
 
 /// A tracked file: its path from the root and its text.
@@ -34,12 +34,19 @@ pub fn tidy() -> Result<()> {
     complaints.extend(layout::check(&paths));
     complaints.extend(layout::check_weight()?);
     complaints.extend(record::check_readme()?);
+    complaints.extend(gallery::check()?);
+    report(complaints)?;
+    println!("{} files are tidy", paths.len());
+    Ok(())
+}
+
+/// Prints complaints; an error if there are some.
+pub fn report(complaints: Vec<String>) -> Result<()> {
     for complaint in &complaints {
         println!("{complaint}");
     }
     if !complaints.is_empty() {
         bail!("{} complaints", complaints.len());
     }
-    println!("{} files are tidy", paths.len());
     Ok(())
 }

@@ -83,6 +83,11 @@ pub fn check(source: &Source) -> Vec<String> {
     if !quoted && !text.is_empty() && !text.ends_with('\n') {
         complain(lines, "the last line does not end");
     }
+    // The cases of the parser's errors are wrong in all ways.
+    if path.ends_with(".attn") && !path.contains("/errors/") && drawloom_lang::format(path, text).ok().as_ref() != Some(text)
+    {
+        complain(1, "not formatted: run `drawloom fmt`");
+    }
     for (number, line) in (1..).zip(text.lines()) {
         if !quoted && line.ends_with([' ', '\t']) {
             complain(number, "trailing space");

@@ -3,17 +3,19 @@
 //! In: spans and facts, from the lexer, the parser and the checker. Out: [`Diagnostic`]s, collected in [`Errors`] (text)
 //! or [`TokenErrors`] (macros). It stands below everything else because everything else reports through it.
 //!
-//! One diagnostic is one function in the files of this folder, and that function's doc comment is its manual page:
+//! One diagnostic is one function in the files of this folder, and that function's doc comment is its manual page, with a
+//! spec that shows it ([`pages`]):
 //! [`syntax`] `A01xx`, [`names`] `A02xx`, [`types`] `A03xx`, [`shapes`] `A04xx`, [`limits`] `A05xx` and `A06xx`.
 
 pub mod limits;
 pub mod names;
+pub mod pages;
 mod render;
 pub mod shapes;
 pub mod syntax;
 pub mod types;
 
-pub use render::TokenSpans;
+pub use render::{TokenSpans, line_column};
 
 use std::fmt;
 
@@ -188,7 +190,7 @@ pub struct TokenErrors {
 
 /// The closest of `candidates` to a mistyped `word`, if one is close: an edit (insert, delete, replace, swap neighbours)
 /// for every three letters.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = word.chars().count().div_ceil(3);
     let near = candidates.into_iter().filter(|c| word.len() >= 3 && c.len() >= 2);
     near.map(|c| (distance(word, c), c))

@@ -70,7 +70,23 @@ impl Diagnostic {
     }
 }
 
-/// A place in a text, for people: line and column count from 1, the column in characters.
+/// Line and column of a byte of `text`, counted from 1, the column in characters; past the end, of the end.
+pub fn line_column(text: &str, byte: u32) -> (usize, usize) {
+    let at = boundary(text, byte);
+    let start = text[..at].rfind('\n').map_or(0, |n| n + 1);
+    (text[..at].matches('\n').count() + 1, text[start..at].chars().count() + 1)
+}
+
+/// The last start of a character at or before `byte`.
+fn boundary(text: &str, byte: u32) -> usize {
+    let mut at = (byte as usize).min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// A place in a text, for people, as [`line_column`] counts.
 struct Place<'a> {
     line: usize,
     column: usize,
@@ -83,25 +99,19 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn of(text: &'a str, span: Span) -> Place<'a> {
-        let clamp = |at: u32| {
-            let mut at = (at as usize).min(text.len());
-            while !text.is_char_boundary(at) {
-                at -= 1;
-            }
-            at
-        };
-        let (lo, hi) = (clamp(span.lo), clamp(span.hi));
+        let (lo, hi) = (boundary(text, span.lo), boundary(text, span.hi));
         let start = text[..lo].rfind('\n').map_or(0, |n| n + 1);
         let end = text[lo..].find('\n').map_or(text.len(), |n| lo + n);
-        let before = text[start..lo].chars().count();
+        let (line, column) = line_column(text, span.lo);
+        let before = column - 1;
         let under = if hi > lo {
             text[lo..hi.min(end).max(lo)].chars().count()
         } else {
             0
         };
         Place {
-            line: text[..lo].matches('\n').count() + 1,
-            column: before + 1,
+            line,
+            column,
             shown: text[start..end].trim_end_matches('\r'),
             before,
             under: under.max(1),

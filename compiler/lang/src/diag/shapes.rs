@@ -6,6 +6,15 @@ use super::{Diagnostic, Span};
 
 /// A tensor lacks an axis that its part in the stage needs: queries have the query axis, keys and values the key axis,
 /// and all three end with a feature axis.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn missing_axis(span: Span, tensor: &str, axis: &str, why: &str) -> Diagnostic {
     Diagnostic::new(
         "A0401",
@@ -15,6 +24,15 @@ pub fn missing_axis(span: Span, tensor: &str, axis: &str, why: &str) -> Diagnost
 }
 
 /// A tensor has an axis that its part in the stage excludes.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, i, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn excess_axis(span: Span, tensor: &str, axis: &str, why: &str) -> Diagnostic {
     Diagnostic::new(
         "A0402",
@@ -24,6 +42,15 @@ pub fn excess_axis(span: Span, tensor: &str, axis: &str, why: &str) -> Diagnosti
 }
 
 /// An axis twice in one tensor.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn repeated_axis(span: Span, tensor: &str, axis: &str) -> Diagnostic {
     Diagnostic::new(
         "A0403",
@@ -34,6 +61,15 @@ pub fn repeated_axis(span: Span, tensor: &str, axis: &str) -> Diagnostic {
 
 /// `dot(q, k)` where the last axes of the two differ. The product sums over the feature axis, which is the last one of
 /// both and has a size known when the spec is compiled.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64, e = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, e], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn no_common_feature(span: Span, q: (&str, &str), k: (&str, &str)) -> Diagnostic {
     Diagnostic::new(
         "A0404",
@@ -47,6 +83,15 @@ pub fn no_common_feature(span: Span, q: (&str, &str), k: (&str, &str)) -> Diagno
 }
 
 /// `dot(k, q)`: the operands are swapped.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(k, q); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn swapped_dot(span: Span, q: &str, k: &str) -> Diagnostic {
     Diagnostic::new(
         "A0405",
@@ -57,6 +102,15 @@ pub fn swapped_dot(span: Span, q: &str, k: &str) -> Diagnostic {
 }
 
 /// A score without `dot`. In this version a score is made from one product of queries and keys.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = 1.0; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn no_dot(span: Span, k: &str) -> Diagnostic {
     Diagnostic::new(
         "A0406",
@@ -66,6 +120,15 @@ pub fn no_dot(span: Span, k: &str) -> Diagnostic {
 }
 
 /// Two different products in one score, or a product with a tensor that is not the key of the stage.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) + dot(q, v); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn other_dot(span: Span, expected: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0407",
@@ -77,6 +140,15 @@ pub fn other_dot(span: Span, expected: &str, found: &str) -> Diagnostic {
 
 /// An output does not have exactly the axes of what it holds: those of the queries, and for the result of a stage the
 /// feature axis of the values at the end.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, i, d];
+/// }
+/// ```
 pub fn output_axes(span: Span, output: &str, expected: &[&str], found: &[&str]) -> Diagnostic {
     Diagnostic::new(
         "A0408",
@@ -90,6 +162,15 @@ pub fn output_axes(span: Span, output: &str, expected: &[&str], found: &[&str]) 
 }
 
 /// A feature axis whose size is not known when the spec is compiled.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn runtime_feature(span: Span, axis: &str) -> Diagnostic {
     Diagnostic::new(
         "A0409",
@@ -100,6 +181,15 @@ pub fn runtime_feature(span: Span, axis: &str) -> Diagnostic {
 }
 
 /// The size of a feature axis is not one that tensor cores take: a multiple of 8 from 8 to 256.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 60;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn feature_size(span: Span, axis: &str, found: u32) -> Diagnostic {
     Diagnostic::new(
         "A0410",
@@ -110,6 +200,15 @@ pub fn feature_size(span: Span, axis: &str, found: u32) -> Diagnostic {
 
 /// An index on an axis that has no value here: expressions are evaluated for each query row and key, so they know the
 /// axes of the queries (without the feature axis), the key axis, and axes grouped from these.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) * d; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn no_index(span: Span, axis: &str, available: &[&str]) -> Diagnostic {
     Diagnostic::new(
         "A0411",
@@ -123,6 +222,15 @@ pub fn no_index(span: Span, axis: &str, available: &[&str]) -> Diagnostic {
 }
 
 /// A tensor is indexed with too many or too few indices.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d], bias: f32[h, j];
+///     attend o over j in (k, v) { score = dot(q, k) + bias[h]; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn index_count(span: Span, tensor: &str, axes: &[&str], found: usize) -> Diagnostic {
     Diagnostic::new(
         "A0412",
@@ -136,6 +244,15 @@ pub fn index_count(span: Span, tensor: &str, axes: &[&str], found: usize) -> Dia
 }
 
 /// A grouped axis must be grouped from a plain axis of run-time or constant size that is not grouped itself.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, g = i / 2, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, g, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn bad_group(span: Span, axis: &str, of: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0413",
@@ -145,6 +262,15 @@ pub fn bad_group(span: Span, axis: &str, of: &str, found: &str) -> Diagnostic {
 }
 
 /// An axis and one grouped from it in the same tensor: the one follows from the other.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, g = h / 2, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, g, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn group_and_member(span: Span, tensor: &str, group: &str, member: &str) -> Diagnostic {
     Diagnostic::new(
         "A0414",
@@ -155,6 +281,15 @@ pub fn group_and_member(span: Span, tensor: &str, group: &str, member: &str) -> 
 
 /// `same(doc)` needs an `i32` input with the key axis, such as `doc: i32[b, j]`: it compares the entry at the query's
 /// position with the entry at the key.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d], doc: f32[b, j];
+///     attend o over j in (k, v) { score = dot(q, k); mask = same(doc); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn bad_same(span: Span, tensor: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0415",
@@ -166,6 +301,15 @@ pub fn bad_same(span: Span, tensor: &str, found: &str) -> Diagnostic {
 }
 
 /// `sorted` promises that whole numbers never decrease along the last axis; other inputs cannot be sorted.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d], bias: f32[b, j] sorted;
+///     attend o over j in (k, v) { score = dot(q, k) + bias[b, j]; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn bad_sorted(span: Span, tensor: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0416",
@@ -175,6 +319,15 @@ pub fn bad_sorted(span: Span, tensor: &str, found: &str) -> Diagnostic {
 }
 
 /// The stage needs exactly one query axis.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i, j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn query_axes(span: Span, found: usize) -> Diagnostic {
     Diagnostic::new(
         "A0417",
@@ -185,6 +338,15 @@ pub fn query_axes(span: Span, found: usize) -> Diagnostic {
 }
 
 /// The result of a stage is not among the outputs, or a spec has no stage at all.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output lse(o): f32[b, h, i];
+/// }
+/// ```
 pub fn no_output(span: Span, stage: &str) -> Diagnostic {
     Diagnostic::new(
         "A0418",
@@ -195,6 +357,15 @@ pub fn no_output(span: Span, stage: &str) -> Diagnostic {
 }
 
 /// An axis that no input has: its size would be unknown at launch.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, n, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) * len(n); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn sizeless(span: Span, axis: &str) -> Diagnostic {
     Diagnostic::new(
         "A0419",
@@ -204,6 +375,13 @@ pub fn sizeless(span: Span, axis: &str) -> Diagnostic {
 }
 
 /// A spec without a stage computes nothing.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+/// }
+/// ```
 pub fn no_stage(span: Span, name: &str) -> Diagnostic {
     Diagnostic::new(
         "A0420",
@@ -215,6 +393,15 @@ pub fn no_stage(span: Span, name: &str) -> Diagnostic {
 
 /// An input with the query axis holds one entry per query row, so its index there is the axis itself; another position
 /// may have no row. Tables that are read at any position have the key axis, or an axis of their own.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d], w: f32[b, i];
+///     attend o over j in (k, v) { score = dot(q, k) * w[b, i - 1]; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn query_index(span: Span, tensor: &str, axis: &str) -> Diagnostic {
     Diagnostic::new(
         "A0421",

@@ -5,6 +5,15 @@
 use super::{Diagnostic, Span, closest};
 
 /// An expression has another type than its place wants. Integers become reals by themselves; nothing else is converted.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = i - j; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn mismatch(span: Span, place: &str, expected: &str, found: &str) -> Diagnostic {
     let diagnostic = Diagnostic::new("A0301", span, format!("expected {expected} {place}, found {found}"));
     match (expected, found) {
@@ -16,6 +25,15 @@ pub fn mismatch(span: Span, place: &str, expected: &str, found: &str) -> Diagnos
 }
 
 /// A function or pattern is given too many or too few arguments.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) * exp(1.0, 2.0); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn argument_count(span: Span, function: &str, expected: &str, found: usize) -> Diagnostic {
     Diagnostic::new(
         "A0302",
@@ -25,6 +43,15 @@ pub fn argument_count(span: Span, function: &str, expected: &str, found: usize) 
 }
 
 /// An argument is named where none is, has no name where one is needed, or has an unknown one.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = window(1024); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn argument_name(span: Span, function: &str, expected: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0303",
@@ -35,6 +62,15 @@ pub fn argument_name(span: Span, function: &str, expected: &str, found: &str) ->
 
 /// An element type that this place does not take. Tensors hold `f16`, `bf16`, `f32` or `i32`; a `type` set holds real
 /// types; the operands of the two products are 16 bits wide; scalars are `f32` or `i32`; a log-sum-exp is `f32`.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); norm = softmax; }
+///     output o: i32[b, h, i, d];
+/// }
+/// ```
 pub fn element(span: Span, what: &str, expected: &str, found: &str) -> Diagnostic {
     Diagnostic::new(
         "A0304",
@@ -44,6 +80,15 @@ pub fn element(span: Span, what: &str, expected: &str, found: &str) -> Diagnosti
 }
 
 /// What is called is none of the functions and mask patterns.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) * rsqr(64.0); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn not_callable(span: Span, name: &str, known: &[&str]) -> Diagnostic {
     let shown: String = name.chars().take(40).collect();
     let diagnostic = Diagnostic::new(
@@ -59,22 +104,58 @@ pub fn not_callable(span: Span, name: &str, known: &[&str]) -> Diagnostic {
 
 /// A function or pattern stands where it has no meaning, such as `dot` in a mask: a mask is a matter of positions,
 /// tables and scalars, which is what lets whole tiles be skipped.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = dot(q, k) > 0.0; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn misplaced(span: Span, found: &str, expected: &str) -> Diagnostic {
     Diagnostic::new("A0306", span, format!("expected {expected}, found {found}"))
 }
 
 /// The left or right side of a window, or the number of sinks, is negative.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = sink(-1); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn negative(span: Span, what: &str, found: i64) -> Diagnostic {
     Diagnostic::new("A0307", span, format!("expected {what} of at least 0, found {found}"))
 }
 
 /// `/` or `%` of an integer by the constant 0.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = i / 0 == j; norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn zero_divisor(span: Span) -> Diagnostic {
     Diagnostic::new("A0308", span, "expected a divisor other than 0, found 0")
 }
 
 /// A quotient of two integer literals that does not come out even, used as a real number. Integer quotients are floored,
 /// so `1 / 2` is 0.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k) * (1 / 8); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
 pub fn floored_fraction(span: Span) -> Diagnostic {
     Diagnostic::new(
         "A0309",

@@ -4,7 +4,7 @@ use drawloom::cudarc::driver::CudaStream;
 use drawloom::{Tensor, TensorMut};
 use drawloom_device::naive::{attend, judge};
 use drawloom_device::real::{self, Layer, SHAPE};
-use drawloom_lang::picture;
+use drawloom_lang::picture::picture;
 use half::f16;
 use std::error::Error;
 use std::process::ExitCode;
@@ -51,7 +51,7 @@ fn demo() -> Result<bool, Box<dyn Error>> {
     let band = 16;
     print!(
         "{}",
-        picture(b * band, n, |row, key| real.valid[row / band * n + key] == 1)
+        picture(b * band, n, None, |row, key| real.valid[row / band * n + key] == 1)
     );
     println!(
         "\n{:8}{:>12}{:>12}{:>22}",

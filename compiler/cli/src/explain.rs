@@ -1,12 +1,12 @@
 //! `drawloom explain`.
 
-use crate::Failure;
-use crate::input::{Choice, specs};
-use clap::ValueEnum;
+use crate::exit::Exit;
+use crate::input::{Choice, pair, specs};
+use crate::report::{Done, Failure, Out};
 use drawloom_compiler::compile::{CompileError, kernel_name};
 use drawloom_compiler::cost;
 use drawloom_compiler::device::DEVICES;
-use drawloom_compiler::explain::{Explanation, TileWork, VariantReport, kernel_report, loser_reports};
+use drawloom_compiler::explain::{Budget, Explanation, Roofs, TileWork, VariantReport, kernel_report, loser_reports};
 use drawloom_compiler::lower::operator::recognise;
 use drawloom_compiler::portfolio::{inputs, portfolios};
 use drawloom_compiler::schedule::Fetch;
@@ -17,9 +17,17 @@ use std::path::PathBuf;
 
 /// Arguments of `drawloom explain`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
-  drawloom explain specs/streaming.attn --type bf16 --size d=128,i=8192,j=8192
-  drawloom explain specs/causal.attn --device \"RTX 4090\" --format json --budget 100000000")]
+#[command(after_help = "\
+Limits of a budget: bytes (issued, exact), dram_bytes (modelled), registers, shared (bytes of a CTA), time_us.
+A budget file is TOML: limits for all specs, then tables of those for one.
+  time_us = 900
+  [streaming]
+  bytes = 1500000000
+
+Examples:
+  drawloom explain specs/streaming.attn --type bf16 --size d=128,i=8192,j=8192 --svg roofline.svg
+  drawloom explain specs/causal.attn --device \"RTX 4090\" --budget bytes=1500000000 --budget time_us=900
+  drawloom explain specs/causal.attn --format json --budget budget.toml")]
 pub struct Args {
     /// Spec file.
     path: PathBuf,
@@ -28,29 +36,25 @@ pub struct Args {
     /// Device, by a part of its name.
     #[arg(long, default_value = "H200")]
     device: String,
-    /// How to print.
-    #[arg(long, default_value = "human")]
-    format: Format,
-    /// Fail with exit code 3 where the chosen variant issues more bytes than this.
-    #[arg(long)]
-    budget: Option<u64>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    Human,
-    Json,
+    /// Fail with exit code 4 where the chosen variant needs more: a file, or `NAME=LIMIT`, several times.
+    #[arg(long, value_name = "FILE|NAME=LIMIT")]
+    budget: Vec<String>,
+    /// Draw the roofline to this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// Runs the command.
-pub fn explain(args: &Args) -> Result<(), Failure> {
+pub fn explain(args: &Args, out: &Out) -> Result<Done, Failure> {
+    let mut all = Vec::new();
+    let mut over = Vec::new();
     let wanted = args.device.to_lowercase();
     let device = DEVICES
         .iter()
         .find(|d| d.name.to_lowercase().contains(&wanted))
         .ok_or_else(|| {
             let names: Vec<&str> = DEVICES.iter().map(|d| d.name).collect();
-            Failure::Given(format!("no device is called `{}`: {}", args.device, names.join(", ")))
+            Failure::given(format!("no device is called `{}`: {}", args.device, names.join(", ")))
         })?;
     for spec in specs(std::slice::from_ref(&args.path))? {
         let binding = &args.choice.bindings(&spec)?[0];
@@ -61,7 +65,7 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
         targets.retain(|target| runs_on(target, device.capability));
         let first = targets
             .first()
-            .ok_or_else(|| Failure::Given(format!("{} runs nothing that is asked for", device.name)))?;
+            .ok_or_else(|| Failure::given(format!("{} runs nothing that is asked for", device.name)))?;
         let first = first.name;
         let mut members = Vec::new();
         let mut losers = Vec::new();
@@ -77,14 +81,14 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
             }
         }
         let wide: BTreeMap<String, u64> = sizes.iter().map(|(k, &v)| (k.clone(), v.into())).collect();
-        let bound = cost::lower_bound(&spec, binding, &wide).map_err(Failure::Bug)?;
+        let bound = cost::lower_bound(&spec, binding, &wide).map_err(Failure::bug)?;
         let mut variants = Vec::new();
         for (target, member) in &members {
             let schedule = &member.program.schedule;
             let mut kernels = Vec::new();
             for (n, step) in member.program.kernels.iter().enumerate() {
                 let (grid, inputs) = inputs(&operator, &member.program, step, &sizes, device);
-                let counts = cost::count(&step.kernel, grid, &inputs).map_err(|e| Failure::Given(e.to_string()))?;
+                let counts = cost::count(&step.kernel, grid, &inputs).map_err(|e| Failure::given(e.to_string()))?;
                 let keys = u64::from(sizes[&spec.axes[operator.attend.key.index()].name]);
                 let (d, e) = (operator.head_dim().unwrap_or(0), operator.value_dim().unwrap_or(0));
                 let splits = evaluate(&member.program.splits, &sizes, 1, device).unwrap_or(1).max(1) as u64;
@@ -125,21 +129,43 @@ pub fn explain(args: &Args) -> Result<(), Failure> {
             targets: targets.iter().map(|target| target.name.to_owned()).collect(),
             without,
             device: device.name.to_owned(),
+            roofs: Roofs::of(device),
             sizes: wide.into_iter().collect(),
             bound_bytes: bound,
             variants,
             losers,
         };
-        match args.format {
-            Format::Human => print!("{}", explanation.text()),
-            Format::Json => {
-                let text = serde_json::to_string_pretty(&explanation).map_err(|e| Failure::Bug(e.to_string()))?;
-                println!("{text}");
-            }
+        out.print(explanation.text());
+        if let Some(path) = &args.svg {
+            std::fs::write(path, explanation.roofline_svg()).map_err(|e| Failure::io(path.display(), e))?;
+            out.line(format!("wrote {}", path.display()));
         }
-        if let Some(budget) = args.budget {
-            explanation.within(budget).map_err(Failure::Differs)?;
+        if !args.budget.is_empty() {
+            over.extend(budget(&args.budget, &spec.name)?.exceeded(&explanation));
+        }
+        all.push(explanation);
+    }
+    Ok(Done::with(all)?.unless(Exit::OverBudget, over))
+}
+
+/// The budget of a spec: what all arguments say, later ones before earlier ones, and a spec's own table before the rest
+/// of its file.
+fn budget(given: &[String], spec: &str) -> Result<Budget, Failure> {
+    let mut limits = toml::Table::new();
+    for given in given {
+        let text = match pair(given) {
+            Ok((name, limit)) => format!("{name} = {limit}"),
+            Err(_) => std::fs::read_to_string(given).map_err(|e| Failure::io(given, e))?,
+        };
+        let wrong = |error: toml::de::Error| Failure::given(format!("the budget `{given}`: {}", error.message()));
+        let mut table: toml::Table = toml::from_str(&text).map_err(wrong)?;
+        let own = table.remove(spec);
+        table.retain(|_, value| !value.is_table());
+        limits.extend(table);
+        if let Some(toml::Value::Table(own)) = own {
+            limits.extend(own);
         }
     }
-    Ok(())
+    let budget = toml::Value::Table(limits).try_into();
+    budget.map_err(|error: toml::de::Error| Failure::given(format!("the budget: {}", error.message())))
 }

@@ -1,17 +1,27 @@
 //! Spec files on the command line, and the choice of a binding and sizes.
 
-use crate::Failure;
+use crate::report::Failure;
 use drawloom_compiler::target::{TARGETS, Target};
-use drawloom_lang::spec::{Binding, Dtype, Spec};
+use drawloom_lang::spec::{AxisRole, AxisSize, Binding, Dtype, Spec};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The specs of files, or of all `.attn` files of folders, in order.
-pub fn specs(paths: &[PathBuf]) -> Result<Vec<Spec>, Failure> {
+/// A spec file.
+pub struct Source {
+    /// What errors call it.
+    pub name: String,
+    /// Its specs.
+    pub specs: Vec<Spec>,
+}
+
+/// The files that are meant, in order: a folder stands for its `.attn` files, `-` for standard input.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let mut found: Vec<PathBuf> = path.read_dir()?.filter_map(|e| Some(e.ok()?.path())).collect();
+            let entries = path.read_dir().map_err(|e| Failure::io(path.display(), e))?;
+            let mut found: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
             found.retain(|p| p.extension().is_some_and(|e| e == "attn"));
             found.sort();
             files.append(&mut found);
@@ -19,35 +29,60 @@ pub fn specs(paths: &[PathBuf]) -> Result<Vec<Spec>, Failure> {
             files.push(path.clone());
         }
     }
-    let mut specs = Vec::new();
-    let mut errors = String::new();
-    for file in files {
-        match file_specs(&file) {
-            Ok(mut found) => specs.append(&mut found),
-            Err(Failure::Given(text)) => errors.push_str(&text),
-            Err(other) => return Err(other),
-        }
+    Ok(files)
+}
+
+/// The name and text of a file, or of standard input for `-`.
+pub fn read(file: &Path) -> Result<(String, String), Failure> {
+    if file == Path::new("-") {
+        let mut text = String::new();
+        let read = std::io::stdin().read_to_string(&mut text);
+        read.map_err(|e| Failure::io("standard input", e))?;
+        return Ok(("<stdin>".to_owned(), text));
     }
-    if errors.is_empty() {
-        Ok(specs)
-    } else {
-        Err(Failure::Given(errors))
+    let name = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Failure::io(name, error)),
     }
 }
 
-fn file_specs(file: &Path) -> Result<Vec<Spec>, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|e| Failure::Given(format!("{}: {e}\n", file.display())))?;
-    drawloom_lang::parse_str(&file.display().to_string(), &text).map_err(|errors| Failure::Given(errors.to_string()))
+/// The spec files that are meant, parsed and checked; the errors of all of them at once.
+pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    let mut errors = Vec::new();
+    for file in files(paths)? {
+        let (name, text) = read(&file)?;
+        match drawloom_lang::parse_str(&name, &text) {
+            Ok(specs) => sources.push(Source { name, specs }),
+            Err(found) => errors.push(found),
+        }
+    }
+    match Failure::of_files(errors) {
+        None => Ok(sources),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// The specs of these files.
+pub fn specs(paths: &[PathBuf]) -> Result<Vec<Spec>, Failure> {
+    Ok(sources(paths)?.into_iter().flat_map(|source| source.specs).collect())
+}
+
+/// `key=value` of an option.
+pub fn pair(text: &str) -> Result<(&str, &str), String> {
+    let (key, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((key.trim(), value.trim()))
 }
 
 /// Which types and sizes, and how large the run-time axes are.
 #[derive(clap::Args, Clone)]
 pub struct Choice {
     /// Only this type for every `type` set: f16, bf16, f32.
-    #[arg(long = "type")]
+    #[arg(long = "type", value_name = "TYPE")]
     pub types: Option<String>,
     /// Sizes of axes, as `d=64,i=4096`: a compiled axis takes only the sizes given for it, a run-time axis is this long.
-    #[arg(long, value_delimiter = ',', value_parser = size)]
+    #[arg(long, value_delimiter = ',', value_parser = size, value_name = "AXIS=SIZE")]
     pub size: Vec<(String, u32)>,
     /// Instruction sets to make kernels for; the first must have some.
     #[arg(long, value_delimiter = ',', value_parser = target, default_value = "sm_80,sm_90a")]
@@ -62,11 +97,8 @@ fn target(text: &str) -> Result<&'static Target, String> {
 }
 
 fn size(text: &str) -> Result<(String, u32), String> {
-    let (axis, n) = text.split_once('=').ok_or("expected AXIS=SIZE")?;
-    Ok((
-        axis.trim().to_owned(),
-        n.trim().parse().map_err(|_| format!("`{n}` is no size"))?,
-    ))
+    let (axis, n) = pair(text)?;
+    Ok((axis.to_owned(), n.parse().map_err(|_| format!("`{n}` is no size"))?))
 }
 
 impl Choice {
@@ -77,8 +109,17 @@ impl Choice {
             Some("f16") => Some(Dtype::F16),
             Some("bf16") => Some(Dtype::Bf16),
             Some("f32") => Some(Dtype::F32),
-            Some(other) => return Err(Failure::Given(format!("no type is called `{other}`: f16, bf16 or f32"))),
+            Some(other) => return Err(Failure::given(format!("no type is called `{other}`: f16, bf16 or f32"))),
         };
+        let known = |name: &String| spec.axes.iter().any(|axis| axis.name == *name);
+        if let Some((unknown, _)) = self.size.iter().find(|(name, _)| !known(name)) {
+            let axes: Vec<&str> = spec.axes.iter().map(|axis| axis.name.as_str()).collect();
+            return Err(Failure::given(format!(
+                "`{}` has no axis `{unknown}`: {}",
+                spec.name,
+                axes.join(", ")
+            )));
+        }
         let mut bindings = drawloom_lang::bindings(spec);
         bindings.retain(|b| {
             let types = dtype.is_none_or(|d| b.types.iter().all(|t| *t == d));
@@ -89,7 +130,7 @@ impl Choice {
             types && sizes
         });
         if bindings.is_empty() {
-            return Err(Failure::Given(format!(
+            return Err(Failure::given(format!(
                 "`{}` is not compiled for that type and size",
                 spec.name
             )));
@@ -104,7 +145,6 @@ impl Choice {
 
     /// The sizes of all axes of a spec under a binding: those given, else those compiled, else usual ones.
     pub fn sizes(&self, spec: &Spec, binding: &Binding) -> BTreeMap<String, u32> {
-        use drawloom_lang::spec::{AxisRole, AxisSize};
         let mut sizes = BTreeMap::new();
         for (axis, compiled) in spec.axes.iter().zip(&binding.sizes) {
             let usual = match (&axis.size, axis.role) {

@@ -1,8 +1,9 @@
 //! `drawloom prepare`: finds every `attn!` of a crate by letting cargo check it with the macro in record mode, so that
 //! macros and `cfg`s are seen, and compiles what was recorded.
 
-use crate::Failure;
 use crate::compile::write;
+use crate::exit::Exit;
+use crate::report::{Done, Failure, Out};
 use drawloom_compiler::compile::{Options, compile};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,18 +21,27 @@ pub struct Args {
     check: bool,
 }
 
+#[derive(serde::Serialize)]
+struct Prepared {
+    /// The stems of the two files of each artifact.
+    artifacts: Vec<String>,
+    /// With `--check`, what is not as it would be written.
+    different: Vec<String>,
+}
+
 /// Runs the command.
-pub fn prepare(args: &Args) -> Result<(), Failure> {
+pub fn prepare(args: &Args, out: &Out) -> Result<Done, Failure> {
     let recorded = tempfile::tempdir()?;
     record(&args.folder, recorded.path())?;
-    let out = args.folder.join(".drawloom");
+    let folder = args.folder.join(".drawloom");
     let mut wanted = BTreeSet::new();
     let mut different = Vec::new();
+    let mut artifacts = Vec::new();
     for file in files(recorded.path())? {
         for spec in crate::input::specs(&[file])? {
             let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(&spec));
             let compiled = compile(&spec, &Options::default())?;
-            let (manifest, payload) = (out.join(format!("{stem}.json")), out.join(format!("{stem}.bin")));
+            let (manifest, payload) = (folder.join(format!("{stem}.json")), folder.join(format!("{stem}.bin")));
             if args.check {
                 let same = std::fs::read_to_string(&manifest).is_ok_and(|text| text == compiled.manifest)
                     && std::fs::read(&payload).is_ok_and(|bytes| bytes == compiled.payload);
@@ -39,14 +49,15 @@ pub fn prepare(args: &Args) -> Result<(), Failure> {
                     different.push(format!("{} differs", manifest.display()));
                 }
             } else {
-                std::fs::create_dir_all(&out)?;
-                write(&spec, &compiled, &out)?;
-                println!("{stem}: {} kernels", compiled.modules.len());
+                std::fs::create_dir_all(&folder)?;
+                write(&spec, &compiled, &folder)?;
+                out.line(format!("{stem}: {} kernels", compiled.modules.len()));
             }
+            artifacts.push(stem);
             wanted.extend([manifest, payload]);
         }
     }
-    for stale in files(&out)
+    for stale in files(&folder)
         .unwrap_or_default()
         .into_iter()
         .filter(|f| !wanted.contains(f))
@@ -57,11 +68,9 @@ pub fn prepare(args: &Args) -> Result<(), Failure> {
             std::fs::remove_file(stale)?;
         }
     }
-    if different.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::Differs(different.join("\n")))
-    }
+    let prepared = Prepared { artifacts, different };
+    let different = prepared.different.clone();
+    Ok(Done::with(prepared)?.unless(Exit::Differs, different))
 }
 
 /// Lets cargo check the crate with `DRAWLOOM_RECORD` set, in a target folder of its own. Cargo does not know that the
@@ -76,7 +85,7 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).map_err(|_| {
-        Failure::Given(format!(
+        Failure::given(format!(
             "{}: {}",
             folder.display(),
             String::from_utf8_lossy(&metadata.stderr)
@@ -88,7 +97,7 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         manifest.and_then(Path::parent).is_some_and(|p| p == here)
     };
     let package = metadata["packages"].as_array().and_then(|all| all.iter().find(own));
-    let package = package.ok_or_else(|| Failure::Given(format!("{} holds no package", folder.display())))?;
+    let package = package.ok_or_else(|| Failure::given(format!("{} holds no package", folder.display())))?;
     for target in package["targets"].as_array().into_iter().flatten() {
         if let Some(path) = target["src_path"].as_str() {
             std::fs::File::options()
@@ -105,7 +114,7 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         .status()?;
     match status.success() {
         true => Ok(()),
-        false => Err(Failure::Given(format!("cargo check failed in {}", folder.display()))),
+        false => Err(Failure::given(format!("cargo check failed in {}", folder.display()))),
     }
 }
 

@@ -1,13 +1,14 @@
 //! `drawloom compile`.
 
-use crate::Failure;
 use crate::input::{Choice, specs};
+use crate::report::{Done, Failure, Out};
 use clap::ValueEnum;
 use drawloom_compiler::compile::{CompileError, Compiled, Options, compile as compile_spec, kernel_name};
 use drawloom_compiler::portfolio::portfolios;
 use drawloom_compiler::program::Program;
 use drawloom_lang::spec::Spec;
-use std::path::PathBuf;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `drawloom compile`.
 #[derive(clap::Args)]
@@ -56,16 +57,48 @@ enum Level {
     Ptx,
 }
 
+/// What became of a spec.
+#[derive(Serialize)]
+struct Written {
+    spec: String,
+    manifest: String,
+    payload: String,
+    kernels: usize,
+    without: Vec<Without>,
+}
+
+/// A target without kernels of its own.
+#[derive(Serialize)]
+struct Without {
+    target: String,
+    reason: String,
+    /// The number of bindings that it is true of.
+    bindings: usize,
+}
+
+#[derive(Serialize)]
+struct Emitted {
+    spec: String,
+    text: String,
+}
+
 /// Runs the command.
-pub fn compile(args: &Args) -> Result<(), Failure> {
+pub fn compile(args: &Args, out: &Out) -> Result<Done, Failure> {
     let specs = specs(&args.paths)?;
     if let Some(level) = args.emit {
+        let mut emitted = Vec::new();
         for spec in &specs {
-            print!("{}", text(spec, level, &args.choice)?);
+            let text = text(spec, level, &args.choice)?;
+            out.print(&text);
+            emitted.push(Emitted {
+                spec: spec.name.clone(),
+                text,
+            });
         }
-        return Ok(());
+        return Done::with(emitted);
     }
-    std::fs::create_dir_all(&args.out)?;
+    std::fs::create_dir_all(&args.out).map_err(|e| Failure::io(args.out.display(), e))?;
+    let mut all = Vec::new();
     for spec in &specs {
         let options = Options {
             targets: args.choice.target.clone(),
@@ -75,36 +108,55 @@ pub fn compile(args: &Args) -> Result<(), Failure> {
             nvdisasm: args.nvdisasm.clone(),
         };
         let compiled = compile_spec(spec, &options)?;
-        write(spec, &compiled, &args.out)?;
-        println!("{}: {} kernels", spec.name, compiled.modules.len());
-        for (target, reason, bindings) in reasons(&compiled) {
-            println!("  none for {target} in {bindings} bindings: {reason}");
+        let (manifest, payload) = write(spec, &compiled, &args.out)?;
+        out.line(format!("{}: {} kernels", spec.name, compiled.modules.len()));
+        let without = reasons(&compiled);
+        for Without {
+            target,
+            reason,
+            bindings,
+        } in &without
+        {
+            out.line(format!("  none for {target} in {bindings} bindings: {reason}"));
         }
+        all.push(Written {
+            spec: spec.name.clone(),
+            manifest: manifest.display().to_string(),
+            payload: payload.display().to_string(),
+            kernels: compiled.modules.len(),
+            without,
+        });
     }
-    Ok(())
+    Done::with(all)
 }
 
 /// The reasons for which targets have no kernels, with the number of bindings of each.
-fn reasons(compiled: &Compiled) -> Vec<(&str, &str, usize)> {
-    let mut reasons: Vec<(&str, &str, usize)> = Vec::new();
+fn reasons(compiled: &Compiled) -> Vec<Without> {
+    let mut reasons: Vec<Without> = Vec::new();
     for skipped in &compiled.skipped {
-        match reasons
-            .iter_mut()
-            .find(|(target, reason, _)| *target == skipped.target && *reason == skipped.reason)
-        {
-            Some((.., bindings)) => *bindings += 1,
-            None => reasons.push((skipped.target, &skipped.reason, 1)),
+        let same = |r: &&mut Without| r.target == skipped.target && r.reason == skipped.reason;
+        match reasons.iter_mut().find(same) {
+            Some(reason) => reason.bindings += 1,
+            None => reasons.push(Without {
+                target: skipped.target.to_owned(),
+                reason: skipped.reason.clone(),
+                bindings: 1,
+            }),
         }
     }
     reasons
 }
 
-/// Writes an artifact's two files.
-pub fn write(spec: &Spec, compiled: &Compiled, folder: &std::path::Path) -> Result<(), Failure> {
+/// Writes an artifact's two files, and returns where.
+pub fn write(spec: &Spec, compiled: &Compiled, folder: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(spec));
-    std::fs::write(folder.join(format!("{stem}.json")), &compiled.manifest)?;
-    std::fs::write(folder.join(format!("{stem}.bin")), &compiled.payload)?;
-    Ok(())
+    let (manifest, payload) = (
+        folder.join(format!("{stem}.json")),
+        folder.join(format!("{stem}.bin")),
+    );
+    std::fs::write(&manifest, &compiled.manifest).map_err(|e| Failure::io(manifest.display(), e))?;
+    std::fs::write(&payload, &compiled.payload).map_err(|e| Failure::io(payload.display(), e))?;
+    Ok((manifest, payload))
 }
 
 fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
@@ -120,7 +172,7 @@ fn text(spec: &Spec, level: Level, choice: &Choice) -> Result<String, Failure> {
         let first = found.members.into_iter().next();
         first
             .map(|m| m.program)
-            .ok_or_else(|| Failure::Bug("a portfolio without members".to_owned()))
+            .ok_or_else(|| Failure::bug("a portfolio without members"))
     };
     Ok(match level {
         Level::Spec => drawloom_lang::canonical(spec),

@@ -1,0 +1,572 @@
+//! The layout of spec files: tokens and comments as they are, blanks and line breaks as they should be.
+//!
+//! In: a text whose delimiters match. Out: the same tokens, comments and documentation, laid out. It works on tokens
+//! alone, so that it knows no construct of the language and a new word needs nothing here:
+//! - a brace with `;` inside is a block, whose statements stand on lines of their own, indented by four blanks; any other
+//!   brace (of an `if`) stays in its line;
+//! - a statement that is too long is broken at its outermost commas, else at its loosest operators, as often as needed;
+//! - one empty line stays where there were some, and parts the specs of a file.
+//!
+//! The result depends on tokens, comments and empty lines only, so that formatting again changes nothing.
+
+use crate::diag::{Errors, Sink};
+use crate::lex::lex;
+use crate::token::{Kind, mark};
+
+/// Columns of a line, as in the Rust of this project.
+const WIDTH: usize = 120;
+
+/// Blanks of a level.
+const INDENT: usize = 4;
+
+/// Words that are followed by a delimiter without being called.
+const APART: [&str; 3] = ["in", "if", "else"];
+
+/// The text in canonical layout; `name` is what errors call it.
+///
+/// # Errors
+/// Where the text cannot be cut into tokens, or its delimiters do not match.
+pub fn format(name: &str, text: &str) -> Result<String, Errors> {
+    let mut sink = Sink::default();
+    let Some(tokens) = lex(text, &mut sink) else {
+        return Err(Errors {
+            file: name.to_owned(),
+            text: text.to_owned(),
+            diagnostics: sink.finish(),
+        });
+    };
+    let mut pieces = Vec::new();
+    let mut end = 0;
+    for token in &tokens.tokens {
+        let (lo, hi) = (token.span.lo as usize, token.span.hi as usize);
+        let newlines = comments(text, end, lo, &mut pieces);
+        if token.kind != Kind::End {
+            let kind = match &token.kind {
+                Kind::Doc(_) => Sort::Doc,
+                Kind::Open(c) => Sort::Open(*c),
+                Kind::Close(c) => Sort::Close(*c),
+                Kind::Mark(mark) => Sort::Mark(mark),
+                Kind::Word(word) if APART.contains(&word.as_str()) => Sort::Apart,
+                Kind::Word(_) | Kind::Number(_) | Kind::Other(_) | Kind::End => Sort::Operand,
+            };
+            pieces.push(Piece {
+                text: text[lo..hi].trim_end(),
+                sort: kind,
+                newlines,
+                partner: 0,
+            });
+        }
+        end = hi;
+    }
+    pair(&mut pieces);
+    let mut layout = Layout {
+        pieces: &pieces,
+        at: 0,
+        out: String::new(),
+    };
+    layout.statements(pieces.len(), 0);
+    Ok(layout.out)
+}
+
+/// A token or a comment.
+#[derive(Clone, Copy, Debug)]
+struct Piece<'t> {
+    text: &'t str,
+    sort: Sort,
+    /// Line breaks between the piece before and this one.
+    newlines: usize,
+    /// For an opening delimiter the index of its partner.
+    partner: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sort {
+    /// A name, a number, or what the language does not use.
+    Operand,
+    /// A word of [`APART`].
+    Apart,
+    Mark(&'static str),
+    Open(char),
+    Close(char),
+    Doc,
+    /// `// …`
+    Line,
+    /// `/* … */`
+    Block,
+}
+
+impl Piece<'_> {
+    fn is_comment(&self) -> bool {
+        matches!(self.sort, Sort::Line | Sort::Block)
+    }
+
+    /// Whether an operator behind it has two operands.
+    fn ends_operand(&self) -> bool {
+        matches!(self.sort, Sort::Operand | Sort::Close(_))
+    }
+}
+
+/// Takes the comments out of a gap between tokens; returns the line breaks behind the last one.
+fn comments<'t>(text: &'t str, from: usize, to: usize, pieces: &mut Vec<Piece<'t>>) -> usize {
+    let mut newlines = 0;
+    let mut at = from;
+    while at < to {
+        let rest = &text[at..to];
+        let (sort, length) = if rest.starts_with("//") {
+            (Sort::Line, rest.find('\n').unwrap_or(rest.len()))
+        } else if rest.starts_with("/*") {
+            (Sort::Block, block_length(rest))
+        } else {
+            newlines += usize::from(rest.starts_with('\n'));
+            at += rest.chars().next().map_or(1, char::len_utf8);
+            continue;
+        };
+        pieces.push(Piece {
+            text: rest[..length].trim_end(),
+            sort,
+            newlines,
+            partner: 0,
+        });
+        newlines = 0;
+        at += length;
+    }
+    newlines
+}
+
+/// Bytes of the block comment that begins a text; they nest.
+fn block_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0usize);
+    while at < bytes.len() {
+        match &bytes[at..] {
+            [b'/', b'*', ..] => (at, depth) = (at + 2, depth + 1),
+            [b'*', b'/', ..] => {
+                (at, depth) = (at + 2, depth.saturating_sub(1));
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+fn pair(pieces: &mut [Piece<'_>]) {
+    let mut open = Vec::new();
+    for n in 0..pieces.len() {
+        match pieces[n].sort {
+            Sort::Open(_) => open.push(n),
+            Sort::Close(_) => {
+                if let Some(from) = open.pop() {
+                    pieces[from].partner = n;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Layout<'p, 't> {
+    pieces: &'p [Piece<'t>],
+    at: usize,
+    out: String,
+}
+
+impl Layout<'_, '_> {
+    /// Whether the brace at `open` holds statements: `;`, or what must end a line.
+    fn is_block(&self, open: usize) -> bool {
+        let mut at = open + 1;
+        while at < self.pieces[open].partner {
+            match self.pieces[at].sort {
+                Sort::Mark(";") | Sort::Line | Sort::Doc => return true,
+                Sort::Open('{') if self.is_block(at) => return true,
+                Sort::Open(_) => at = self.pieces[at].partner,
+                _ => {}
+            }
+            at += 1;
+        }
+        false
+    }
+
+    /// Statements, comments and documentation up to the piece `end`.
+    fn statements(&mut self, end: usize, level: usize) {
+        let first = self.at;
+        let mut after_block = false;
+        while self.at < end {
+            let piece = self.pieces[self.at];
+            if self.at > first && (piece.newlines > 1 || (level == 0 && after_block)) {
+                self.out.push('\n');
+            }
+            if piece.is_comment() || piece.sort == Sort::Doc {
+                self.line(level, piece.text);
+                self.at += 1;
+                after_block = false;
+            } else {
+                after_block = self.statement(end, level);
+            }
+        }
+    }
+
+    fn line(&mut self, level: usize, text: &str) {
+        self.out.push_str(&" ".repeat(INDENT * level));
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    /// A statement, with the blocks that belong to it and the comment behind it; whether it ended with a block.
+    fn statement(&mut self, end: usize, level: usize) -> bool {
+        let mut head: Vec<usize> = Vec::new();
+        while self.at < end {
+            let at = self.at;
+            let piece = self.pieces[at];
+            self.at += 1;
+            head.push(at);
+            match piece.sort {
+                Sort::Mark(";") => {
+                    self.flush(&head, level);
+                    return false;
+                }
+                Sort::Open('{') if self.is_block(at) => {
+                    self.flush(&head, level);
+                    self.statements(piece.partner, level + 1);
+                    self.at = piece.partner + 1;
+                    head = vec![piece.partner];
+                    let goes_on = self.pieces.get(self.at).is_some_and(|next| {
+                        self.at < end && matches!(next.sort, Sort::Mark(_) | Sort::Close(_) | Sort::Apart)
+                    });
+                    if !goes_on {
+                        self.flush(&head, level);
+                        return true;
+                    }
+                }
+                Sort::Open(_) => {
+                    // A group without statements is part of its line.
+                    head.extend(at + 1..=piece.partner);
+                    self.at = piece.partner + 1;
+                }
+                _ => {}
+            }
+        }
+        self.flush(&head, level);
+        false
+    }
+
+    /// Prints pieces as one statement, with the comment that follows them in their line.
+    fn flush(&mut self, head: &[usize], level: usize) {
+        let last = head.last().copied().unwrap_or(0);
+        // A block's own comments follow its brace.
+        let opens = matches!(self.pieces[last].sort, Sort::Open(_));
+        let mut behind = String::new();
+        while let Some(next) = self.pieces.get(self.at)
+            && !opens
+            && next.is_comment()
+            && next.newlines == 0
+        {
+            behind.push(' ');
+            behind.push_str(next.text);
+            self.at += 1;
+        }
+        let mut chunks: Vec<Vec<usize>> = vec![Vec::new()];
+        for (n, &at) in head.iter().enumerate() {
+            let piece = self.pieces[at];
+            let own_line = piece.sort == Sort::Doc || (piece.is_comment() && piece.newlines > 0);
+            let before = n.checked_sub(1).map(|n| self.pieces[head[n]]);
+            let after_own = before.is_some_and(|before| match before.sort {
+                Sort::Line | Sort::Doc => true,
+                Sort::Block => before.newlines > 0 && piece.newlines > 0,
+                _ => false,
+            });
+            if n > 0 && (own_line || after_own) {
+                chunks.push(Vec::new());
+            }
+            if let Some(chunk) = chunks.last_mut() {
+                chunk.push(at);
+            }
+        }
+        for (n, chunk) in chunks.iter().enumerate() {
+            let indent = INDENT * (level + usize::from(n > 0));
+            let mut lines = Vec::new();
+            self.fill(chunk, indent, &mut lines);
+            if let (true, Some(line)) = (n + 1 == chunks.len(), lines.last_mut()) {
+                line.push_str(&behind);
+            }
+            for line in lines {
+                self.out.push_str(line.trim_end());
+                self.out.push('\n');
+            }
+        }
+    }
+
+    /// The pieces in one line.
+    fn joined(&self, pieces: &[usize]) -> String {
+        let mut text = String::new();
+        for (n, &at) in pieces.iter().enumerate() {
+            if n > 0 && self.gap(pieces, n) {
+                text.push(' ');
+            }
+            text.push_str(self.pieces[at].text);
+        }
+        text
+    }
+
+    /// Whether the `n`-th of the pieces is an operator with one operand.
+    fn is_prefix(&self, pieces: &[usize], n: usize) -> bool {
+        let first = pieces[0];
+        let piece = self.pieces[pieces[n]];
+        let before = if n > 0 { Some(pieces[n - 1]) } else { first.checked_sub(1) };
+        matches!(piece.sort, Sort::Mark("-" | "!")) && !before.is_some_and(|at| self.pieces[at].ends_operand())
+    }
+
+    /// Whether a blank stands before the `n`-th of the pieces.
+    fn gap(&self, pieces: &[usize], n: usize) -> bool {
+        let (before, piece) = (self.pieces[pieces[n - 1]], self.pieces[pieces[n]]);
+        match (before.sort, piece.sort) {
+            // Together they would be another token.
+            (Sort::Mark(a), Sort::Mark(b)) if merge(a, b) => true,
+            (Sort::Operand, Sort::Mark(".")) if before.text.starts_with(|c: char| c.is_ascii_digit()) => true,
+            (Sort::Line | Sort::Block, _) | (_, Sort::Line | Sort::Block) => true,
+            (Sort::Open('{'), Sort::Close(_)) => false,
+            (_, Sort::Mark("," | ";" | ":" | "." | "::") | Sort::Close(')' | ']')) => false,
+            (Sort::Open('(' | '[') | Sort::Mark("." | "::"), _) => false,
+            (Sort::Mark(_), _) if self.is_prefix(pieces, n - 1) => false,
+            (Sort::Operand | Sort::Close(_), Sort::Open('(' | '[')) => false,
+            _ => true,
+        }
+    }
+
+    /// Appends the pieces as lines: one if it fits, else broken at the outermost places of one kind, filled.
+    fn fill(&self, pieces: &[usize], indent: usize, lines: &mut Vec<String>) {
+        let fits = |text: &str, indent: usize| indent + text.lines().next().map_or(0, |l| l.chars().count()) <= WIDTH;
+        let whole = self.joined(pieces);
+        // A comment behind the pieces may be as long as it likes.
+        let counted = match pieces.split_last() {
+            Some((&last, rest)) if self.pieces[last].is_comment() => self.joined(rest),
+            _ => whole.clone(),
+        };
+        let parts = if fits(&counted, indent) { Vec::new() } else { self.parts(pieces) };
+        if parts.len() < 2 {
+            lines.push(" ".repeat(indent) + &whole);
+            return;
+        }
+        let inner = indent + INDENT;
+        let mut line: Vec<usize> = Vec::new();
+        let mut started = false;
+        for part in parts {
+            let own = if started { inner } else { indent };
+            let together = [&line[..], part].concat();
+            if !line.is_empty() && !fits(&self.joined(&together), own) {
+                self.fill(&line, own, lines);
+                (line, started) = (part.to_vec(), true);
+            } else {
+                line = together;
+            }
+        }
+        self.fill(&line, if started { inner } else { indent }, lines);
+    }
+
+    /// The pieces cut at the outermost commas, or where there are none at the loosest operators.
+    fn parts<'a>(&self, pieces: &'a [usize]) -> Vec<&'a [usize]> {
+        let mut depth = 0;
+        let mut cuts: Vec<(i32, u8, usize)> = Vec::new();
+        for (n, &at) in pieces.iter().enumerate() {
+            match self.pieces[at].sort {
+                Sort::Open(_) => depth += 1,
+                Sort::Close(_) => depth -= 1,
+                Sort::Mark(",") => cuts.push((depth, 0, n + 1)),
+                Sort::Mark(mark) if n > 0 && !self.is_prefix(pieces, n) => {
+                    if let Some(looseness) = looseness(mark) {
+                        cuts.push((depth, looseness, n));
+                    }
+                }
+                _ => {}
+            }
+        }
+        cuts.retain(|(.., n)| *n < pieces.len());
+        let Some(outermost) = cuts.iter().map(|(depth, kind, _)| (*depth, *kind)).min() else {
+            return vec![pieces];
+        };
+        let mut parts = Vec::new();
+        let mut from = 0;
+        for (depth, kind, n) in cuts {
+            if (depth, kind) == outermost {
+                parts.push(&pieces[from..n]);
+                from = n;
+            }
+        }
+        parts.push(&pieces[from..]);
+        parts
+    }
+}
+
+/// Whether the end of one mark and the start of the next would be read as one mark, without a blank between.
+fn merge(a: &str, b: &str) -> bool {
+    let last = a.chars().next_back().unwrap_or(' ');
+    mark(last, b.chars().next()).is_some_and(|mark| mark.len() == 2)
+}
+
+/// How late an operator is broken at; `None` for marks that are none.
+fn looseness(mark: &str) -> Option<u8> {
+    Some(match mark {
+        "||" | "|" => 1,
+        "&&" | "&" => 2,
+        "==" | "!=" | "<" | "<=" | ">" | ">=" => 3,
+        "+" | "-" => 4,
+        "*" | "/" | "%" => 5,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn formatted(text: &str) -> String {
+        format("test", text).expect("tokens")
+    }
+
+    /// Tokens and comments in order, without their places.
+    fn content(text: &str) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let tokens = lex(text, &mut Sink::default()).expect("tokens");
+        let mut end = 0;
+        for token in &tokens.tokens {
+            comments(text, end, token.span.lo as usize, &mut pieces);
+            let text = &text[token.span.lo as usize..token.span.hi as usize];
+            pieces.push(Piece {
+                text: if token.kind == Kind::End { "" } else { text.trim_end() },
+                sort: Sort::Operand,
+                newlines: 0,
+                partner: 0,
+            });
+            end = token.span.hi as usize;
+        }
+        pieces.iter().map(|piece| piece.text.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_spec_in_one_line_becomes_readable() {
+        let text = "/// Causal.\npub(crate) attention a{type T in[f16,bf16];axis b,i:query(end),j:key,d in [64];\
+                    attend o over j in(k,v){score=-dot(q,k)*rsqrt(len(d))- -1;mask=!causal&&if i>j{true}else{j%2==0};\
+                    norm=softmax;}tile{sm_80.block_m=64;}}attention b{}";
+        let wanted = "\
+/// Causal.
+pub(crate) attention a {
+    type T in [f16, bf16];
+    axis b, i: query(end), j: key, d in [64];
+    attend o over j in (k, v) {
+        score = -dot(q, k) * rsqrt(len(d)) - -1;
+        mask = !causal && if i > j { true } else { j % 2 == 0 };
+        norm = softmax;
+    }
+    tile {
+        sm_80.block_m = 64;
+    }
+}
+
+attention b {}
+";
+        assert_eq!(formatted(text), wanted);
+    }
+
+    #[test]
+    fn comments_stay_where_they_are() {
+        let text = "\
+// Of the file.
+
+attention a { // of a
+    axis b, // batch
+        // own
+        h; /* sizes */ // more
+
+
+    // last
+}
+/* end */
+";
+        let wanted = "\
+// Of the file.
+
+attention a {
+    // of a
+    axis b, // batch
+        // own
+        h; /* sizes */ // more
+
+    // last
+}
+
+/* end */
+";
+        assert_eq!(formatted(text), wanted);
+        assert_eq!(formatted(wanted), wanted);
+    }
+
+    #[test]
+    fn long_statements_break_at_the_outermost_place() {
+        let term = "window(left = 1024, right = 1024)";
+        let text = format!("x {{ mask = ({term} || {term}) && ({term} || {term} || {term}); a = 1; }}");
+        let wanted = format!(
+            "x {{\n    mask = ({term} || {term})\n        && ({term}\n            || {term}\n            || {term});\n    a = 1;\n}}\n"
+        );
+        let found = formatted(&text);
+        assert!(found.lines().all(|line| line.len() <= WIDTH), "{found}");
+        assert_eq!(content(&found), content(&text));
+        assert_eq!(formatted(&found), found);
+        assert!(found.starts_with("x {\n    mask = (") && found.contains("\n        && ("), "{found}\n{wanted}");
+    }
+
+    const PIECES: &[&str] = &[
+        " ",
+        "\n",
+        "\n\n\n",
+        "abc",
+        "in",
+        "if",
+        "else",
+        "1.5",
+        "-",
+        "!",
+        "*",
+        "&&",
+        "||",
+        "==",
+        "=",
+        ":",
+        "::",
+        ".",
+        ",",
+        ";",
+        "(a)",
+        "[1, b]",
+        "{}",
+        "{ a }",
+        "{ a; }",
+        "{ a; // c\n { b; } }",
+        "((",
+        "))",
+        "{",
+        "}",
+        "// c\n",
+        "/* c */",
+        "/* c\n d */",
+        "/// doc\n",
+        "a_name_that_is_long_enough_to_break_a_line_after_a_few_of_them",
+        "#",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever has tokens keeps them, and its comments; and formatting again changes nothing.
+        #[test]
+        fn formatting_keeps_everything_and_settles(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..24)) {
+            let text = pieces.join(" ");
+            if let Ok(once) = format("test", &text) {
+                prop_assert_eq!(content(&once), content(&text));
+                prop_assert_eq!(&formatted(&once), &once);
+            }
+        }
+    }
+}
