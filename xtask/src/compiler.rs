@@ -7,13 +7,7 @@ use std::process::Command;
 
 /// Builds the `drawloom` command.
 pub fn build() -> Result<()> {
-    run(&mut cargo([
-        "build",
-        "--package",
-        "drawloom-cli",
-        "--bin",
-        "drawloom",
-    ]))
+    run(&mut cargo(["build", "--package", "drawloom-cli", "--bin", "drawloom"]))
 }
 
 /// `drawloom` with arguments, as [`build`] left it.

@@ -37,7 +37,9 @@ pub fn gallery() -> Result<()> {
             println!("wrote {}", shown(&path));
         }
     }
-    stale()?.iter().try_for_each(|path| Ok(fs::remove_file(root().join(path))?))
+    stale()?
+        .iter()
+        .try_for_each(|path| Ok(fs::remove_file(root().join(path))?))
 }
 
 /// Fails where the page is not what [`gallery`] would write.
@@ -67,8 +69,14 @@ fn read_marks(page: &str, entry: &Entry) -> Option<String> {
 fn compare(files: Vec<(PathBuf, String)>) -> Result<Vec<String>> {
     let old = |(path, text): &(PathBuf, String)| fs::read_to_string(path).ok().as_ref() != Some(text);
     let changed = files.iter().filter(|file| old(file)).map(|(path, _)| shown(path));
-    let mut complaints: Vec<String> = changed.map(|path| format!("{path}: it is old: run `{COMMAND}`")).collect();
-    complaints.extend(stale()?.iter().map(|path| format!("{path}: it belongs to no spec: run `{COMMAND}`")));
+    let mut complaints: Vec<String> = changed
+        .map(|path| format!("{path}: it is old: run `{COMMAND}`"))
+        .collect();
+    complaints.extend(
+        stale()?
+            .iter()
+            .map(|path| format!("{path}: it belongs to no spec: run `{COMMAND}`")),
+    );
     Ok(complaints)
 }
 
@@ -95,7 +103,10 @@ fn entries() -> Result<Vec<Entry>> {
         let file = shown(&path);
         let text = fs::read_to_string(&path)?;
         let specs = drawloom_lang::parse_str(&file, &text).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-        let code = text.lines().filter(|line| !line.starts_with("///")).map(|line| format!("{line}\n"));
+        let code = text
+            .lines()
+            .filter(|line| !line.starts_with("///"))
+            .map(|line| format!("{line}\n"));
         let code: String = code.collect();
         let [spec] = <[Spec; 1]>::try_from(specs).map_err(|all| anyhow::anyhow!("{file} has {} specs", all.len()))?;
         entries.push(Entry { file, text: code, spec });
@@ -106,7 +117,10 @@ fn entries() -> Result<Vec<Entry>> {
 
 /// Pictures of specs that are gone.
 fn stale() -> Result<Vec<String>> {
-    let names: Vec<String> = entries()?.into_iter().map(|entry| format!("{}.svg", entry.spec.name)).collect();
+    let names: Vec<String> = entries()?
+        .into_iter()
+        .map(|entry| format!("{}.svg", entry.spec.name))
+        .collect();
     let folder = root().join(FOLDER).join("pictures");
     let found = folder.read_dir().into_iter().flatten();
     let found = found.filter_map(|entry| Some(entry.ok()?.path()));
@@ -125,9 +139,15 @@ fn files(costs: &dyn Fn(&Entry) -> Result<String>) -> Result<Vec<(PathBuf, Strin
     for entry in entries()? {
         let name = &entry.spec.name;
         let doc = entry.spec.doc.replace('\n', " ");
-        let first = doc.split_once(". ").map_or(doc.as_str(), |(first, _)| first).trim_end_matches('.');
+        let first = doc
+            .split_once(". ")
+            .map_or(doc.as_str(), |(first, _)| first)
+            .trim_end_matches('.');
         list += &format!("- [{name}](#{name}): {first}.\n");
-        sections += &format!("\n## {name}\n\n{}\n\n", entry.spec.doc);
+        sections += &format!(
+            "\n## {name}\n\n{}\n\n",
+            entry.spec.doc.replace("\nSource: ", "\n\nSource: ")
+        );
         if let Some((svg, caption)) = picture(&entry.spec) {
             files.push((folder.join("pictures").join(format!("{name}.svg")), svg));
             sections += &format!("![the mask of {name}](pictures/{name}.svg)\n\n{caption}\n\n");
@@ -164,7 +184,10 @@ fn picture(spec: &Spec) -> Option<(String, String)> {
 /// What stands around a spec's costs: the first names the spec's key, so that they are known to be its own.
 fn marks(entry: &Entry) -> (String, &'static str) {
     let key = drawloom_lang::key(&entry.spec);
-    (format!("<!-- costs of {} {} -->", entry.spec.name, &key[..16]), "<!-- end of costs -->")
+    (
+        format!("<!-- costs of {} {} -->", entry.spec.name, &key[..16]),
+        "<!-- end of costs -->",
+    )
 }
 
 /// The sizes that a spec's costs are stated for, as an option.
@@ -203,13 +226,18 @@ fn costs(entry: &Entry) -> Result<String> {
         .with_context(|| format!("{}: {}", entry.file, String::from_utf8_lossy(&output.stderr)))?;
     match printed["exit"].as_u64() {
         Some(0) => table(&printed["result"][0], &sizes),
-        Some(1) => Ok(format!("No kernels: {}\n", printed["errors"][0]["message"].as_str().unwrap_or_default())),
+        Some(1) => Ok(format!(
+            "No kernels: {}\n",
+            printed["errors"][0]["message"].as_str().unwrap_or_default()
+        )),
         _ => bail!("{}: {}", entry.file, printed["errors"]),
     }
 }
 
 fn table(explained: &Value, sizes: &str) -> Result<String> {
-    let variants = explained["variants"].as_array().context("an explanation without variants")?;
+    let variants = explained["variants"]
+        .as_array()
+        .context("an explanation without variants")?;
     let total = |variant: &Value, field: &str| -> f64 {
         let kernels = variant["kernels"].as_array().into_iter().flatten();
         kernels.filter_map(|kernel| kernel[field].as_f64()).sum()
@@ -218,20 +246,36 @@ fn table(explained: &Value, sizes: &str) -> Result<String> {
         let mut kernels = variant["kernels"].as_array().into_iter().flatten();
         kernels.all(|kernel| kernel["resident"].as_u64() > Some(0))
     };
-    let bound = explained["bound_bytes"].as_u64().context("an explanation without a bound")?;
+    let bound = explained["bound_bytes"]
+        .as_u64()
+        .context("an explanation without a bound")?;
+    let binding = explained["binding"].as_str().unwrap_or_default();
+    let types = binding.split(", ").filter(|part| !part.contains('='));
+    let at: Vec<String> = types
+        .map(str::to_owned)
+        .chain(sizes.split(',').map(|size| size.replace('=', " = ")))
+        .collect();
     let mut text = format!(
-        "At {}, {}; lower bound {bound} bytes.\n\n\
+        "At {}; lower bound {bound} bytes.\n\n\
          | target | schedule | issued bytes | of the bound | key tiles visited | predicted | limited by |\n\
          |---|---|---|---|---|---|---|\n",
-        explained["binding"].as_str().unwrap_or_default(),
-        sizes.replace(',', ", "),
+        at.join(", "),
     );
     for target in explained["targets"].as_array().into_iter().flatten() {
-        let of_target = variants.iter().filter(runs).filter(|variant| variant["target"] == *target);
-        let Some(best) = of_target.min_by(|a, b| total(a, "ns").total_cmp(&total(b, "ns"))) else { continue };
+        let of_target = variants
+            .iter()
+            .filter(runs)
+            .filter(|variant| variant["target"] == *target);
+        let Some(best) = of_target.min_by(|a, b| total(a, "ns").total_cmp(&total(b, "ns"))) else {
+            continue;
+        };
         let kernels = best["kernels"].as_array().into_iter().flatten();
         let maps = kernels.flat_map(|kernel| [&kernel["read"], &kernel["written"]]);
-        let bytes: u64 = maps.filter_map(Value::as_object).flat_map(|map| map.values()).filter_map(Value::as_u64).sum();
+        let bytes: u64 = maps
+            .filter_map(Value::as_object)
+            .flat_map(|map| map.values())
+            .filter_map(Value::as_u64)
+            .sum();
         let first = &best["kernels"][0];
         let tiles = match (first["tiles"][0].as_u64(), first["tiles"][1].as_u64()) {
             (Some(visited), Some(all)) => format!("{visited} of {all}"),

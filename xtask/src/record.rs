@@ -325,7 +325,9 @@ fn newest() -> Result<Vec<Record>> {
 /// A sentence on the longest launch of a spec in the newest record that times it, if one does.
 pub fn sentence(spec: &str) -> Result<Option<String>> {
     let mut records = newest()?;
-    records.iter_mut().for_each(|record| record.rows.retain(|row| row.spec == spec));
+    records
+        .iter_mut()
+        .for_each(|record| record.rows.retain(|row| row.spec == spec));
     records.retain(|record| !record.rows.is_empty());
     let Some(record) = records.iter().max_by(|a, b| a.date.cmp(&b.date)) else {
         return Ok(None);
@@ -334,7 +336,9 @@ pub fn sentence(spec: &str) -> Result<Option<String>> {
     Ok(row.map(|row| {
         let peers = row.peers.iter().map(|(name, ms)| format!(", {name} {ms:.4}"));
         let (Record { date, machine, .. }, peers) = (record, peers.collect::<String>());
-        let Row { shape, target, ours_ms, .. } = row;
+        let Row {
+            shape, target, ours_ms, ..
+        } = row;
         format!("Measured {date} on {machine}, {shape}, {target}, in milliseconds: {ours_ms:.4}{peers}.")
     }))
 }

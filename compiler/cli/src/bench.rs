@@ -129,7 +129,9 @@ fn bench_spec(args: &Args, spec: &Spec, context: &Arc<CudaContext>) -> Result<Ti
         }
         let part = artifact.retain(|_, variant| variant == n);
         // What cannot run here (another architecture, too little shared memory) has no time.
-        let Ok((_, variant, predicted)) = select(&part, &device, &call) else { continue };
+        let Ok((_, variant, predicted)) = select(&part, &device, &call) else {
+            continue;
+        };
         // SAFETY: the artifact was made by this process.
         let loaded = unsafe { part.load(context, &binding.types) }.map_err(told)?;
         let workspace = loaded.workspace(&stream, &call.limits()).map_err(told)?;
@@ -197,7 +199,9 @@ impl Timer {
         self.times.sort_by(f64::total_cmp);
         let at = |part: usize| self.times.get(self.times.len() * part / 4).copied();
         let (Some(low), Some(ms), Some(high)) = (at(1), at(2), at(3)) else {
-            return Err(Failure::given("no launch was timed: give at least one round and one launch"));
+            return Err(Failure::given(
+                "no launch was timed: give at least one round and one launch",
+            ));
         };
         Ok(Row {
             target: self.variant.target,
@@ -237,7 +241,10 @@ impl<'s> Call<'s> {
         };
         let shape = |axes: &[AxisId]| -> Vec<usize> { axes.iter().map(|a| by_axis[a.index()] as usize).collect() };
         let inputs = spec.inputs.iter().map(|input| (dtype(input.ty), shape(&input.axes)));
-        let outputs = spec.outputs.iter().map(|output| (dtype(output.ty), shape(&output.axes)));
+        let outputs = spec
+            .outputs
+            .iter()
+            .map(|output| (dtype(output.ty), shape(&output.axes)));
         let mut rng = fastrand::Rng::with_seed(1);
         let mut tensors = Vec::new();
         for (dtype, shape) in inputs.chain(outputs) {
@@ -284,7 +291,10 @@ impl<'s> Call<'s> {
             let arguments = Arguments::positional(operator, &inputs, &self.scalars, outputs).map_err(told)?;
             stream.memset_zeros(&mut self.flush).map_err(driver)?;
             let start = stream.record_event(Some(CU_EVENT_DEFAULT)).map_err(driver)?;
-            timer.loaded.launch(stream, arguments, &mut timer.workspace).map_err(told)?;
+            timer
+                .loaded
+                .launch(stream, arguments, &mut timer.workspace)
+                .map_err(told)?;
             let end = stream.record_event(Some(CU_EVENT_DEFAULT)).map_err(driver)?;
             events.push((start, end));
         }

@@ -150,10 +150,7 @@ fn reasons(compiled: &Compiled) -> Vec<Without> {
 /// Writes an artifact's two files, and returns where.
 pub fn write(spec: &Spec, compiled: &Compiled, folder: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(spec));
-    let (manifest, payload) = (
-        folder.join(format!("{stem}.json")),
-        folder.join(format!("{stem}.bin")),
-    );
+    let (manifest, payload) = (folder.join(format!("{stem}.json")), folder.join(format!("{stem}.bin")));
     std::fs::write(&manifest, &compiled.manifest).map_err(|e| Failure::io(manifest.display(), e))?;
     std::fs::write(&payload, &compiled.payload).map_err(|e| Failure::io(payload.display(), e))?;
     Ok((manifest, payload))

@@ -50,7 +50,11 @@ pub fn doctor(_: &Args, out: &Out) -> Result<Done, Failure> {
     let mut findings = vec![
         Finding::new(
             "drawloom",
-            Ok(format!("{}, artifact ABI {}", env!("CARGO_PKG_VERSION"), drawloom_lang::manifest::ABI)),
+            Ok(format!(
+                "{}, artifact ABI {}",
+                env!("CARGO_PKG_VERSION"),
+                drawloom_lang::manifest::ABI
+            )),
             "everything",
         ),
         Finding::new("LLVM", Ok(format!("{llvm}, linked in")), "compile, prepare, bench"),
@@ -68,7 +72,11 @@ pub fn doctor(_: &Args, out: &Out) -> Result<Done, Failure> {
         ),
     ];
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    findings.push(Finding::new("cargo", version(Path::new(&cargo)), "prepare: finding every `attn!` of a crate"));
+    findings.push(Finding::new(
+        "cargo",
+        version(Path::new(&cargo)),
+        "prepare: finding every `attn!` of a crate",
+    ));
     for finding in &findings {
         let found = finding.found.as_deref().unwrap_or("missing");
         out.line(format!("{:9} {found}", finding.what));
@@ -91,7 +99,9 @@ fn driver() -> Result<String, String> {
 fn gpu() -> Result<String, String> {
     let context = drawloom::context(0).map_err(|error| error.to_string())?;
     let device = drawloom::Device::of(&context).map_err(|error| error.to_string())?;
-    let targets = drawloom_compiler::target::TARGETS.iter().filter(|t| device.runs(t.name, "ptx"));
+    let targets = drawloom_compiler::target::TARGETS
+        .iter()
+        .filter(|t| device.runs(t.name, "ptx"));
     let targets: Vec<&str> = targets.map(|target| target.name).collect();
     Ok(format!(
         "{}, compute capability {}.{}, {} multiprocessors, {} KiB of shared memory for a CTA; runs {}",

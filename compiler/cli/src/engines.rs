@@ -71,7 +71,10 @@ pub const KINDS: [(&str, InputKind); 7] = [
 impl Draw {
     /// The case of a spec.
     pub fn case(&self, spec: &Spec) -> Result<Case, Failure> {
-        let kind = KINDS.iter().find(|(name, _)| *name == self.input).map(|(_, kind)| *kind);
+        let kind = KINDS
+            .iter()
+            .find(|(name, _)| *name == self.input)
+            .map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| {
             let names = KINDS.map(|(name, _)| name);
             Failure::given(format!("no input is called `{}`: {}", self.input, names.join(", ")))

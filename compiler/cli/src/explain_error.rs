@@ -64,5 +64,7 @@ pub fn explain_error(args: &Args, out: &Out) -> Result<Done, Failure> {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect()
+    text.lines()
+        .map(|line| format!("    {line}").trim_end().to_owned() + "\n")
+        .collect()
 }

@@ -75,9 +75,8 @@ pub fn inspect(args: &Args, out: &Out) -> Result<Done, Failure> {
     let text = std::fs::read_to_string(&args.path).map_err(|e| Failure::io(args.path.display(), e))?;
     let payload = args.path.with_extension("bin");
     let payload = std::fs::read(&payload).map_err(|e| Failure::io(payload.display(), e))?;
-    let refused = |error: drawloom_lang::artifact::ArtifactError| {
-        Failure::given(format!("{}: {error}", args.path.display()))
-    };
+    let refused =
+        |error: drawloom_lang::artifact::ArtifactError| Failure::given(format!("{}: {error}", args.path.display()));
     let manifest = open(&text, &payload).map_err(refused)?;
     if args.show.is_none() {
         header(&manifest, payload.len(), out);
@@ -161,7 +160,10 @@ fn header(manifest: &Manifest, payload: usize, out: &Out) {
     let made = &manifest.provenance;
     out.line(format!("{}, ABI {}, key {}", manifest.name, manifest.abi, manifest.key));
     let ptxas = made.ptxas.as_deref().unwrap_or("none");
-    out.line(format!("made by drawloom {}, LLVM {}, ptxas {ptxas}", made.compiler, made.llvm));
+    out.line(format!(
+        "made by drawloom {}, LLVM {}, ptxas {ptxas}",
+        made.compiler, made.llvm
+    ));
     let code: u64 = manifest.modules.iter().map(|module| module.code_length).sum();
     out.line(format!(
         "{} modules, {code} bytes of code in {payload} bytes of payload\n",

@@ -62,8 +62,12 @@ enum View {
 }
 
 fn tile(text: &str) -> Result<(usize, usize), String> {
-    let parsed = text.split_once('x').and_then(|(m, n)| Some((m.parse().ok()?, n.parse().ok()?)));
-    parsed.filter(|(m, n)| *m > 0 && *n > 0).ok_or_else(|| "expected QUERIESxKEYS, as 128x64".to_owned())
+    let parsed = text
+        .split_once('x')
+        .and_then(|(m, n)| Some((m.parse().ok()?, n.parse().ok()?)));
+    parsed
+        .filter(|(m, n)| *m > 0 && *n > 0)
+        .ok_or_else(|| "expected QUERIESxKEYS, as 128x64".to_owned())
 }
 
 #[derive(Serialize)]
@@ -199,7 +203,11 @@ pub fn mask(args: &Args, out: &Out) -> Result<Done, Failure> {
 }
 
 fn view(args: &Args) -> View {
-    let end = args.out.as_deref().and_then(Path::extension).and_then(|end| end.to_str());
+    let end = args
+        .out
+        .as_deref()
+        .and_then(Path::extension)
+        .and_then(|end| end.to_str());
     match (args.view, end) {
         (Some(view), _) => view,
         (None, Some("svg")) => View::Svg,
@@ -241,7 +249,10 @@ fn of<'s>(args: &Args, spec: &'s Spec, like: Option<(usize, usize)>) -> Result<M
     let mut mask = Mask::new(spec, rows, cols).ok_or_else(missing)?;
     for (n, declared) in spec.axes.iter().enumerate() {
         let id = AxisId(n as u32);
-        let index = places.iter().rfind(|(name, _)| *name == declared.name).map(|(_, at)| *at);
+        let index = places
+            .iter()
+            .rfind(|(name, _)| *name == declared.name)
+            .map(|(_, at)| *at);
         if declared.role != AxisRole::Plain && index.is_some() {
             return Err(Failure::given(format!("`{}` is drawn: it has no index", declared.name)));
         }
@@ -283,7 +294,9 @@ fn diff(args: &Args, a: &Spec, b: &Spec, out: &Out) -> Result<Done, Failure> {
     let (one, two) = (of(args, a, Some((usual, usual)))?, of(args, b, Some((usual, usual)))?);
     let (queries, keys) = one.size();
     if one.size() != two.size() {
-        return Err(Failure::given("the two masks have axes of other names: give --size for both"));
+        return Err(Failure::given(
+            "the two masks have axes of other names: give --size for both",
+        ));
     }
     if queries.saturating_mul(keys) > POINTS {
         return Err(Failure::given(format!(
@@ -291,7 +304,9 @@ fn diff(args: &Args, a: &Spec, b: &Spec, out: &Out) -> Result<Done, Failure> {
         )));
     }
     let points = (0..queries).flat_map(|query| (0..keys).map(move |key| (query, key)));
-    let mut different = points.filter(|&(query, key)| one.sees(query, key) != two.sees(query, key)).peekable();
+    let mut different = points
+        .filter(|&(query, key)| one.sees(query, key) != two.sees(query, key))
+        .peekable();
     let first = different.peek().map(|&(query, key)| {
         let (visible, hidden) = if one.sees(query, key) { (a, b) } else { (b, a) };
         Difference {

@@ -68,10 +68,16 @@ pub fn run(args: &Args, out: &Out) -> Result<Done, Failure> {
             let at = at.ok_or_else(|| Failure::given(format!("`{}` has no scalar `{name}`", spec.name)))?;
             let number = |_| Failure::given(format!("`{value}` is no value for `{name}`"));
             case.scalars[at] = match spec.scalars[at].ty {
-                Dtype::I32 => Scalar::Int(value.parse().map_err(|e: std::num::ParseIntError| number(e.to_string()))?),
-                Dtype::F16 | Dtype::Bf16 | Dtype::F32 => {
-                    Scalar::Real(value.parse().map_err(|e: std::num::ParseFloatError| number(e.to_string()))?)
-                }
+                Dtype::I32 => Scalar::Int(
+                    value
+                        .parse()
+                        .map_err(|e: std::num::ParseIntError| number(e.to_string()))?,
+                ),
+                Dtype::F16 | Dtype::Bf16 | Dtype::F32 => Scalar::Real(
+                    value
+                        .parse()
+                        .map_err(|e: std::num::ParseFloatError| number(e.to_string()))?,
+                ),
             };
         }
         let variants = variants(&spec, &binding, &choice)?;

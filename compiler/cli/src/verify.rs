@@ -127,12 +127,7 @@ fn verify_spec(args: &Args, spec: &Spec, file: &str) -> Result<Verified, Failure
 const LENGTHS: [usize; 12] = [0, 1, 2, 15, 16, 17, 63, 64, 65, 97, 128, 150];
 
 /// A size for each axis: as given or compiled, else random.
-fn random_sizes(
-    spec: &Spec,
-    binding: &Binding,
-    choice: &Choice,
-    rng: &mut fastrand::Rng,
-) -> BTreeMap<String, usize> {
+fn random_sizes(spec: &Spec, binding: &Binding, choice: &Choice, rng: &mut fastrand::Rng) -> BTreeMap<String, usize> {
     let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
     // An axis that others are grouped from is a multiple of each ratio that is drawn for them.
     let mut whole: BTreeMap<usize, usize> = BTreeMap::new();

@@ -105,11 +105,18 @@ fn explain_gives_json_and_keeps_a_budget() {
     assert_eq!(tight.status.code(), Some(4));
     let tight: Value = serde_json::from_slice(&tight.stdout).expect("JSON");
     let message = tight["errors"][0]["message"].as_str().expect("a message");
-    assert!(message.contains("more than the budget of 1") && tight["result"][0]["spec"] == "causal", "{message}");
+    assert!(
+        message.contains("more than the budget of 1") && tight["result"][0]["spec"] == "causal",
+        "{message}"
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("budget.toml");
     let given = file.display().to_string();
-    std::fs::write(&file, "bytes = 1\n[causal]\nbytes = 100_000_000_000\ntime_us = 1000.0\n[dense]\nbytes = 2\n").expect("a file");
+    std::fs::write(
+        &file,
+        "bytes = 1\n[causal]\nbytes = 100_000_000_000\ntime_us = 1000.0\n[dense]\nbytes = 2\n",
+    )
+    .expect("a file");
     assert_eq!(budget(&given).status.code(), Some(0));
     std::fs::write(&file, "byts = 1\n").expect("a file");
     let wrong = budget(&given);
@@ -130,10 +137,16 @@ fn run_agrees_with_the_oracle() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let printed = text(&output.stdout);
     // The graph's interpreter, the CPU form, and at least one variant.
-    assert!(printed.contains("[the CPU form]") && printed.contains("[sm_80 block_m="), "{printed}");
+    assert!(
+        printed.contains("[the CPU form]") && printed.contains("[sm_80 block_m="),
+        "{printed}"
+    );
     let allowed = |line: &str| line.rsplit("naive").next()?.split(' ').nth(2)?.parse::<f64>().ok();
     let used: Vec<f64> = printed.lines().filter_map(allowed).collect();
-    assert!(used.len() >= 3 && used.iter().all(|percent| *percent <= 100.0), "{printed}");
+    assert!(
+        used.len() >= 3 && used.iter().all(|percent| *percent <= 100.0),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -178,12 +191,19 @@ fn every_command_has_an_example() {
     let help = text(&drawloom(&["--help"]).stdout);
     let (_, rest) = help.split_once("Commands:").expect("commands");
     let commands: Vec<&str> = rest.lines().skip(1).take_while(|line| !line.is_empty()).collect();
-    let names = commands.iter().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names: Vec<&str> = names.filter_map(|line| line.split_whitespace().next()).filter(|n| *n != "help").collect();
+    let names = commands
+        .iter()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<&str> = names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|n| *n != "help")
+        .collect();
     assert_eq!(names.len(), 13, "{help}");
     for name in names {
         let help = text(&drawloom(&[name, "--help"]).stdout);
-        let (_, examples) = help.split_once("Examples:").unwrap_or_else(|| panic!("{name} has no examples"));
+        let (_, examples) = help
+            .split_once("Examples:")
+            .unwrap_or_else(|| panic!("{name} has no examples"));
         assert!(examples.contains(&format!("drawloom {name}")), "{help}");
     }
 }
@@ -206,7 +226,11 @@ fn wrong_calls_end_with_the_code_for_them() {
         assert!(!output.stderr.is_empty(), "{call:?}");
     }
     let near = drawloom(&["explain-error", "A0150"]);
-    assert!(text(&near.stderr).contains("did you mean A0105?"), "{}", text(&near.stderr));
+    assert!(
+        text(&near.stderr).contains("did you mean A0105?"),
+        "{}",
+        text(&near.stderr)
+    );
 }
 
 #[test]
@@ -214,12 +238,27 @@ fn without_a_gpu_bench_says_so() {
     let doctor = drawloom(&["doctor", "--format", "json"]);
     let doctor: Value = serde_json::from_slice(&doctor.stdout).expect("JSON");
     let mut findings = doctor["result"].as_array().expect("findings").iter();
-    let gpu = findings.find(|finding| finding["what"] == "GPU").expect("the GPU is looked for");
-    let small = ["--type", "bf16", "--size", "d=64,h=1,i=64,j=64", "--rounds", "1", "--launches", "1"];
+    let gpu = findings
+        .find(|finding| finding["what"] == "GPU")
+        .expect("the GPU is looked for");
+    let small = [
+        "--type",
+        "bf16",
+        "--size",
+        "d=64,h=1,i=64,j=64",
+        "--rounds",
+        "1",
+        "--launches",
+        "1",
+    ];
     let output = drawloom(&[&["bench", &spec("dense.attn")][..], &small].concat());
     if gpu["found"].is_null() {
         assert_eq!(output.status.code(), Some(5));
-        assert!(text(&output.stderr).starts_with("no GPU to time on: "), "{}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).starts_with("no GPU to time on: "),
+            "{}",
+            text(&output.stderr)
+        );
     } else {
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(text(&output.stdout).contains(" chosen"), "{}", text(&output.stdout));
@@ -230,10 +269,17 @@ fn without_a_gpu_bench_says_so() {
 fn specs_come_from_standard_input_too() {
     let right = std::fs::read_to_string(spec("causal.attn")).expect("the spec is there");
     let output = with_input(&["check", "-"], &right);
-    assert!(output.status.success() && text(&output.stdout).starts_with("causal: "), "{}", text(&output.stderr));
+    assert!(
+        output.status.success() && text(&output.stdout).starts_with("causal: "),
+        "{}",
+        text(&output.stderr)
+    );
     let wrong = with_input(&["check", "-"], &right.replace("softmax", "sofmax"));
     let said = text(&wrong.stderr);
-    assert!(said.contains("<stdin>:10:16") && said.contains("did you mean `softmax`?"), "{said}");
+    assert!(
+        said.contains("<stdin>:11:16") && said.contains("did you mean `softmax`?"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -257,23 +303,42 @@ fn masks_are_drawn_and_compared() {
     let picture = drawloom(&["mask", &streaming, "--size", "i=4096,j=4096", "--tile", "128x128"]);
     let picture = text(&picture.stdout);
     // 32 tiles in a row, of which the sink is one, the diagonal one, and the window at most nine.
-    assert!(picture.contains("tiles of 128 x 128: 196 full, 79 cut, 749 skipped"), "{picture}");
+    assert!(
+        picture.contains("tiles of 128 x 128: 196 full, 79 cut, 749 skipped"),
+        "{picture}"
+    );
     let diff = drawloom(&["mask", &causal, "--diff", &streaming, "--size", "i=2048,j=2048"]);
     assert_eq!(diff.status.code(), Some(3));
     // The window keeps 1024 keys to the left, the sink keys 0 to 63: key 64 is the first to be lost, for query 1089.
     let said = text(&diff.stderr);
-    assert!(said.starts_with("query 1089 sees key 64 in `causal`, not in `streaming`"), "{said}");
-    assert!(drawloom(&["mask", &causal, "--diff", &causal, "--size", "i=64,j=80"]).status.success());
+    assert!(
+        said.starts_with("query 1089 sees key 64 in `causal`, not in `streaming`"),
+        "{said}"
+    );
+    assert!(
+        drawloom(&["mask", &causal, "--diff", &causal, "--size", "i=64,j=80"])
+            .status
+            .success()
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let draw = |name: &str| {
         let path = folder.path().join(name);
-        let drawn = drawloom(&["mask", &causal, "--size", "i=100,j=100", "--out", &path.display().to_string()]);
+        let drawn = drawloom(&[
+            "mask",
+            &causal,
+            "--size",
+            "i=100,j=100",
+            "--out",
+            &path.display().to_string(),
+        ]);
         assert!(drawn.status.success(), "{}", text(&drawn.stderr));
         std::fs::read(path).expect("a picture")
     };
     assert!(draw("a.svg").starts_with(b"<svg "));
     let bytes = draw("a.png");
-    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().expect("a PNG");
+    let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
+        .read_info()
+        .expect("a PNG");
     let mut points = vec![0; reader.output_buffer_size().expect("a size")];
     let info = reader.next_frame(&mut points).expect("a frame");
     assert_eq!((info.width, info.height), (600, 600));
@@ -288,17 +353,36 @@ fn an_artifact_shows_what_it_holds() {
     let choice = ["--type", "bf16", "--size", "d=64", "--target", "sm_80"];
     let compiled = drawloom(&[&["compile", &spec("dense.attn"), "--out", &out], &choice[..]].concat());
     assert!(compiled.status.success(), "{}", text(&compiled.stderr));
-    let files: Vec<_> = folder.path().read_dir().expect("artifacts").map(|e| e.expect("an entry").path()).collect();
-    let manifest = files.iter().find(|path| path.extension().is_some_and(|end| end == "json")).expect("a manifest");
+    let files: Vec<_> = folder
+        .path()
+        .read_dir()
+        .expect("artifacts")
+        .map(|e| e.expect("an entry").path())
+        .collect();
+    let manifest = files
+        .iter()
+        .find(|path| path.extension().is_some_and(|end| end == "json"))
+        .expect("a manifest");
     let path = manifest.display().to_string();
     let all = text(&drawloom(&["inspect", &path]).stdout);
-    for part in ["dense, ABI 1, key ", "attention dense {", "instance 0: bf16, 64", "variant 0: sm_80 block_m=", "threads"] {
+    for part in [
+        "dense, ABI 1, key ",
+        "attention dense {",
+        "instance 0: bf16, 64",
+        "variant 0: sm_80 block_m=",
+        "threads",
+    ] {
         assert!(all.contains(part), "{part} in\n{all}");
     }
     let ptx = text(&drawloom(&["inspect", &path, "--variant", "0", "--show", "ptx"]).stdout);
     assert!(ptx.contains(".target sm_80"), "{ptx}");
     let kernel = drawloom(&["inspect", &path, "--variant", "0", "--show", "kernel"]);
-    assert!(text(&kernel.stdout).contains("kernel dense_bf16_d64"), "{}{}", text(&kernel.stdout), text(&kernel.stderr));
+    assert!(
+        text(&kernel.stdout).contains("kernel dense_bf16_d64"),
+        "{}{}",
+        text(&kernel.stdout),
+        text(&kernel.stderr)
+    );
     assert_eq!(drawloom(&["inspect", &path, "--instance", "7"]).status.code(), Some(1));
     // A payload that was cut is refused as a launcher refuses it.
     let payload = manifest.with_extension("bin");
@@ -314,5 +398,9 @@ fn verify_tries_random_shapes() {
     let choice = ["--type", "f16", "--size", "d=32", "--target", "sm_80", "--cases", "2"];
     let output = drawloom(&[&["verify", &spec("gqa_causal.attn")], &choice[..]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("gqa_causal: 2 cases, "), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("gqa_causal: 2 cases, "),
+        "{}",
+        text(&output.stdout)
+    );
 }

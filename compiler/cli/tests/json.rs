@@ -12,7 +12,9 @@ const PAGE: &str = include_str!("../JSON.md");
 /// The fields of a section of the page, with their types.
 fn described(section: &str) -> BTreeMap<String, String> {
     let start = format!("\n## {section}\n");
-    let (_, rest) = PAGE.split_once(&start).unwrap_or_else(|| panic!("no section {section}"));
+    let (_, rest) = PAGE
+        .split_once(&start)
+        .unwrap_or_else(|| panic!("no section {section}"));
     let body = rest.split("\n## ").next().unwrap_or_default();
     let rows = body.lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| {
@@ -40,22 +42,36 @@ fn walk(value: &Value, path: &str, fields: &BTreeMap<String, String>, seen: &mut
         return Vec::new();
     }
     let below = fields.keys().any(|field| {
-        field.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
+        field
+            .strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.') || rest.starts_with("[]"))
     });
     match (fields.get(path), value) {
         (Some(ty), _) if !below => {
             let right = ty == kind(value) || ty == "any";
-            return if right { Vec::new() } else { vec![format!("{path} is {}, not {ty}", kind(value))] };
+            return if right {
+                Vec::new()
+            } else {
+                vec![format!("{path} is {}, not {ty}", kind(value))]
+            };
         }
-        (_, Value::Array(items)) if below => {
-            items.iter().flat_map(|item| walk(item, &format!("{path}[]"), fields, seen)).collect()
-        }
+        (_, Value::Array(items)) if below => items
+            .iter()
+            .flat_map(|item| walk(item, &format!("{path}[]"), fields, seen))
+            .collect(),
         (_, Value::Object(members)) if below => {
             let any = format!("{path}.*");
             let inside = |name: &str| {
-                if fields.contains_key(&any) { any.clone() } else { format!("{path}.{name}") }
+                if fields.contains_key(&any) {
+                    any.clone()
+                } else {
+                    format!("{path}.{name}")
+                }
             };
-            members.iter().flat_map(|(name, item)| walk(item, &inside(name), fields, seen)).collect()
+            members
+                .iter()
+                .flat_map(|(name, item)| walk(item, &inside(name), fields, seen))
+                .collect()
         }
         _ => vec![format!("{path} is not described")],
     }
@@ -84,7 +100,11 @@ fn agree(command: &str, calls: &[&[&str]]) {
         let parent = field.rsplit_once("[]").map_or("", |(list, _)| list);
         seen.contains(field) || (seen.contains(parent) && !seen.contains(&format!("{parent}[]")))
     };
-    wrong.extend(own.keys().filter(|f| !reached(f)).map(|f| format!("{f} is described, but never printed")));
+    wrong.extend(
+        own.keys()
+            .filter(|f| !reached(f))
+            .map(|f| format!("{f} is described, but never printed")),
+    );
     assert!(wrong.is_empty(), "{command}: {wrong:#?}");
 }
 
@@ -98,7 +118,10 @@ fn commands_without_kernels_print_what_is_described() {
     agree("explain-error", &[&["A0101"]]);
     agree("completions", &[&["bash"]]);
     let streaming = spec("streaming.attn");
-    agree("mask", &[&[&streaming, "--tile", "64x64"], &[&streaming, "--diff", &causal]]);
+    agree(
+        "mask",
+        &[&[&streaming, "--tile", "64x64"], &[&streaming, "--diff", &causal]],
+    );
     let output = with_input(&["fmt", "-", "--format", "json"], "attention a{}");
     let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(printed["result"][0]["text"], "attention a {}\n");
@@ -114,9 +137,16 @@ fn commands_with_kernels_print_what_is_described() {
     let (written, emitted) = (["--size", "d=64"], ["--emit", "spec", "--size", "d=64"]);
     let compile = [&[dense.as_str(), "--type", "bf16", "--out", &out], &written[..]].concat();
     agree("compile", &[&compile, &[&[dense.as_str()], &emitted[..]].concat()]);
-    let manifest = folder.path().read_dir().expect("artifacts").map(|e| e.expect("an entry").path());
+    let manifest = folder
+        .path()
+        .read_dir()
+        .expect("artifacts")
+        .map(|e| e.expect("an entry").path());
     let manifest = manifest.filter(|path| path.extension().is_some_and(|end| end == "json"));
-    let manifest = manifest.map(|path| path.display().to_string()).next().expect("a manifest");
+    let manifest = manifest
+        .map(|path| path.display().to_string())
+        .next()
+        .expect("a manifest");
     agree("inspect", &[&[&manifest, "--variant", "0", "--show", "ptx"]]);
     agree("explain", &[&small(&["--budget", "bytes=1"])]);
     agree("run", &[&small(&["--target", "sm_80"])]);

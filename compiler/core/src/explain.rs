@@ -316,8 +316,14 @@ mod tests {
         let said = tight.exceeded(&e);
         assert_eq!(said.len(), 3, "{said:?}");
         assert!(said[0].contains("issued bytes, 1 more than the budget"), "{said:?}");
-        assert!(said[1].contains("40 registers, 1 more than the budget of 39"), "{said:?}");
-        let homeless = Explanation { variants: Vec::new(), ..e };
+        assert!(
+            said[1].contains("40 registers, 1 more than the budget of 39"),
+            "{said:?}"
+        );
+        let homeless = Explanation {
+            variants: Vec::new(),
+            ..e
+        };
         assert!(kept.exceeded(&homeless)[0].contains("no variant runs on H200"));
     }
 
@@ -327,14 +333,34 @@ mod tests {
         let (text, svg) = (e.roofline(), e.roofline_svg());
         let k = &e.variants[0].kernels[0];
         let intensity = format!("at {:.0} operations a byte", k.flops as f64 / k.dram_bytes as f64);
-        for part in ["wgmma 989", "mma.sync 6", "DRAM 4800 GB/s", "chosen", "─", "┄", "╱", &intensity] {
+        for part in [
+            "wgmma 989",
+            "mma.sync 6",
+            "DRAM 4800 GB/s",
+            "chosen",
+            "─",
+            "┄",
+            "╱",
+            &intensity,
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        assert!(text.lines().take(16).any(|line| line.contains('a') && line.contains('│')), "{text}");
+        assert!(
+            text.lines()
+                .take(16)
+                .any(|line| line.contains('a') && line.contains('│')),
+            "{text}"
+        );
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
         assert_eq!(svg.matches("<circle").count(), 1);
-        assert!(svg.ends_with("</svg>\n") && svg.contains(&intensity) && svg.contains("989 TFLOP/s"), "{svg}");
-        let homeless = Explanation { variants: Vec::new(), ..e };
+        assert!(
+            svg.ends_with("</svg>\n") && svg.contains(&intensity) && svg.contains("989 TFLOP/s"),
+            "{svg}"
+        );
+        let homeless = Explanation {
+            variants: Vec::new(),
+            ..e
+        };
         assert_eq!(homeless.roofline(), "");
     }
 }

@@ -13,7 +13,9 @@ pub use paint::{Colour, Painting, paint};
 pub use text::{LEGEND, picture};
 
 use crate::eval::{Env, Value, eval};
-use crate::spec::{Align, AxisId, AxisRole, AxisSize, Dtype, ElemType, ExprId, ExprKind, InputId, ScalarId, Spec, Stage};
+use crate::spec::{
+    Align, AxisId, AxisRole, AxisSize, Dtype, ElemType, ExprId, ExprKind, InputId, ScalarId, Spec, Stage,
+};
 use std::collections::BTreeMap;
 
 /// The number of documents in the synthetic tables of a [`Mask`].
@@ -176,7 +178,11 @@ impl Env for Point<'_> {
     fn load(&self, input: InputId, at: &[i64]) -> Option<Value> {
         let decl = &self.mask.spec.inputs[input.index()];
         for (&axis, &index) in decl.axes.iter().zip(at) {
-            let first = if axis == self.mask.query.0 { self.mask.query.2 } else { 0 };
+            let first = if axis == self.mask.query.0 {
+                self.mask.query.2
+            } else {
+                0
+            };
             if index < first || index - first >= self.len(axis) {
                 return None;
             }

@@ -96,7 +96,11 @@ fn every_code_has_a_page_and_a_case() {
     ];
     let functions = sources.iter().map(|s| s.matches("\npub fn ").count()).sum::<usize>();
     let codes: BTreeSet<&str> = pages().iter().map(|page| page.code).collect();
-    assert_eq!((pages().len(), codes.len()), (functions, functions), "a code is used twice, or has no page");
+    assert_eq!(
+        (pages().len(), codes.len()),
+        (functions, functions),
+        "a code is used twice, or has no page"
+    );
     let mut wrong = String::new();
     for page in pages() {
         let of = |errors: Errors| errors.diagnostics.iter().map(|d| d.code).collect::<BTreeSet<_>>();

@@ -1,8 +1,8 @@
 //! Values and pictures of masks, against what the words mean.
 
 use drawloom_lang::eval::{Env, EvalError, Value, eval};
-use drawloom_lang::spec::{AxisId, ExprId, InputId, ScalarId, Spec, Stage};
 use drawloom_lang::picture::{Cover, Grid, LEGEND, Mask, picture};
+use drawloom_lang::spec::{AxisId, ExprId, InputId, ScalarId, Spec, Stage};
 use drawloom_lang::{mask_picture, parse_str, picture_size};
 
 /// A point at axes `b, h, i, j` with a table of documents and a scalar.
@@ -173,8 +173,14 @@ fn tiles_are_what_all_their_points_say() {
     use Cover::{Empty, Full, Partial};
     // The first query stands at key 2.
     assert_eq!(tiles.blocks, [Partial, Partial, Empty, Full, Partial, Partial]);
-    assert_eq!((tiles.shape(), tiles.count(Full), tiles.around(7, 9)), ((2, 3), 1, Some(Partial)));
-    assert_eq!(mask.picture(Some(&tiles)), "▓▓▓▓░░░░··\n▓▓▓▓▓▓░░··\n████▓▓▓▓░░\n████▓▓▓▓▓▓\n");
+    assert_eq!(
+        (tiles.shape(), tiles.count(Full), tiles.around(7, 9)),
+        ((2, 3), 1, Some(Partial))
+    );
+    assert_eq!(
+        mask.picture(Some(&tiles)),
+        "▓▓▓▓░░░░··\n▓▓▓▓▓▓░░··\n████▓▓▓▓░░\n████▓▓▓▓▓▓\n"
+    );
     assert!("▓▓░░██··".chars().all(|c| LEGEND.contains(c)));
     assert_eq!(Grid::exact((0, 4), (2, 2), |_, _| true).blocks, []);
 }
@@ -188,7 +194,10 @@ fn area(svg: &str, colour: &str) -> usize {
         let (height, _) = rest.split_once('h')?;
         Some(width.parse::<usize>().ok()? * height.parse::<usize>().ok()?)
     };
-    path.into_iter().flat_map(|path| path.split('M')).filter_map(rectangle).sum()
+    path.into_iter()
+        .flat_map(|path| path.split('M'))
+        .filter_map(rectangle)
+        .sum()
 }
 
 #[test]
@@ -198,7 +207,10 @@ fn paintings_cover_what_is_visible() {
     let seen = (0..88 * 96).filter(|n| mask.sees(n / 96, n % 96)).count();
     let svg = mask.paint(None).svg("a < b & c", 200);
     assert_eq!(area(&svg, "#2f5d8a"), seen);
-    assert!(svg.contains("<title>a &lt; b &amp; c</title>") && svg.contains("viewBox=\"0 0 96 88\""), "{svg}");
+    assert!(
+        svg.contains("<title>a &lt; b &amp; c</title>") && svg.contains("viewBox=\"0 0 96 88\""),
+        "{svg}"
+    );
     let tiles = mask.tiles(8, 8);
     let tiled = mask.paint(Some(&tiles));
     let full = tiles.count(Cover::Full);
@@ -206,7 +218,10 @@ fn paintings_cover_what_is_visible() {
     assert_eq!(area(&tiled.svg("", 200), "#2e7d4f"), full * 8 * 8);
     let (width, height, points) = tiled.points(2);
     assert_eq!((width, height, points.len()), (192, 176, 192 * 176));
-    assert_eq!(points.iter().filter(|c| **c == [0x2e, 0x7d, 0x4f]).count(), full * 8 * 8 * 4);
+    assert_eq!(
+        points.iter().filter(|c| **c == [0x2e, 0x7d, 0x4f]).count(),
+        full * 8 * 8 * 4
+    );
     // However large, a painting has a bounded number of cells.
     let large = Mask::new(&streaming, 100_000, 50_000).expect("a stage").paint(None);
     assert_eq!((large.points(1).0, large.points(1).1), (64, 128));

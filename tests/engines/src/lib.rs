@@ -124,13 +124,7 @@ fn in_memory(tensor: &Tensor) -> interp::Tensor {
 }
 
 /// What the counts of a kernel depend on, with the case's own index tables.
-fn cost_inputs(
-    case: &Case,
-    step: &Step,
-    call: &Call,
-    splits: u32,
-    device: &Device,
-) -> Inputs {
+fn cost_inputs(case: &Case, step: &Step, call: &Call, splits: u32, device: &Device) -> Inputs {
     let mut inputs = Inputs::default();
     for (meaning, param) in step.synchronous.meaning.iter().zip(&step.kernel.params) {
         let scalar = match meaning {

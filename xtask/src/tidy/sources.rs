@@ -84,7 +84,9 @@ pub fn check(source: &Source) -> Vec<String> {
         complain(lines, "the last line does not end");
     }
     // The cases of the parser's errors are wrong in all ways.
-    if path.ends_with(".attn") && !path.contains("/errors/") && drawloom_lang::format(path, text).ok().as_ref() != Some(text)
+    if path.ends_with(".attn")
+        && !path.contains("/errors/")
+        && drawloom_lang::format(path, text).ok().as_ref() != Some(text)
     {
         complain(1, "not formatted: run `drawloom fmt`");
     }

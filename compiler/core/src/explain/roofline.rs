@@ -21,9 +21,7 @@ impl Roofs {
     /// Those of a device at its boost clock.
     pub fn of(device: &Device) -> Roofs {
         // Operations per clock, times MHz, are operations per microsecond.
-        let rate = |per_clock: u32| {
-            f64::from(per_clock) * f64::from(device.sms) * f64::from(device.clock_mhz) / 1e6
-        };
+        let rate = |per_clock: u32| f64::from(per_clock) * f64::from(device.sms) * f64::from(device.clock_mhz) / 1e6;
         let mut tflops = vec![("mma.sync".to_owned(), rate(device.tensor_per_clock))];
         if device.wgmma_per_clock > device.tensor_per_clock {
             tflops.insert(0, ("wgmma".to_owned(), rate(device.wgmma_per_clock)));
@@ -145,13 +143,23 @@ pub fn text(of: &Explanation) -> String {
             let flat = roof == *peak;
             // The lower roofs differ where they are flat only.
             if n == 0 || flat {
-                let mark = if !flat { '╱' } else if n == 0 { '─' } else { '┄' };
+                let mark = if !flat {
+                    '╱'
+                } else if n == 0 {
+                    '─'
+                } else {
+                    '┄'
+                };
                 cells[line(axes.place(intensity, roof).1)][column] = mark;
             }
         }
     }
     // The chosen one last, so that no other hides it.
-    for point in points.iter().filter(|p| !p.chosen).chain(points.iter().filter(|p| p.chosen)) {
+    for point in points
+        .iter()
+        .filter(|p| !p.chosen)
+        .chain(points.iter().filter(|p| p.chosen))
+    {
         let (x, y) = axes.place(point.intensity, point.tflops);
         cells[line(y)][(x * (COLUMNS - 1) as f64).round() as usize] = point.letter;
     }
@@ -175,11 +183,26 @@ pub fn text(of: &Explanation) -> String {
     }
     let below: String = below.iter().collect();
     let _ = writeln!(out, "       └{}\n        {}", "─".repeat(COLUMNS), below.trim_end());
-    let peaks: Vec<String> = roofs.tflops.iter().map(|(name, x)| format!("{name} {x:.0} TFLOP/s")).collect();
-    let _ = writeln!(out, "        roofs: {}, DRAM {:.0} GB/s", peaks.join(", "), roofs.gbytes_per_s);
+    let peaks: Vec<String> = roofs
+        .tflops
+        .iter()
+        .map(|(name, x)| format!("{name} {x:.0} TFLOP/s"))
+        .collect();
+    let _ = writeln!(
+        out,
+        "        roofs: {}, DRAM {:.0} GB/s",
+        peaks.join(", "),
+        roofs.gbytes_per_s
+    );
     for point in &points {
         let chosen = if point.chosen { ", chosen" } else { "" };
-        let _ = writeln!(out, "     {}  {}\n        {}{chosen}", point.letter, point.name, point.describe(roofs));
+        let _ = writeln!(
+            out,
+            "     {}  {}\n        {}{chosen}",
+            point.letter,
+            point.name,
+            point.describe(roofs)
+        );
     }
     out
 }

@@ -74,7 +74,10 @@ impl Diagnostic {
 pub fn line_column(text: &str, byte: u32) -> (usize, usize) {
     let at = boundary(text, byte);
     let start = text[..at].rfind('\n').map_or(0, |n| n + 1);
-    (text[..at].matches('\n').count() + 1, text[start..at].chars().count() + 1)
+    (
+        text[..at].matches('\n').count() + 1,
+        text[start..at].chars().count() + 1,
+    )
 }
 
 /// The last start of a character at or before `byte`.

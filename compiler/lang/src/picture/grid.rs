@@ -34,20 +34,12 @@ pub struct Grid {
 
 impl Grid {
     /// Blocks judged by all their points: the tiles of a kernel.
-    pub fn exact(
-        size: (usize, usize),
-        block: (usize, usize),
-        visible: impl Fn(usize, usize) -> bool,
-    ) -> Grid {
+    pub fn exact(size: (usize, usize), block: (usize, usize), visible: impl Fn(usize, usize) -> bool) -> Grid {
         Grid::new(size, block, |range| (range.start..range.end).collect(), visible)
     }
 
     /// Blocks judged by sample points: the cells of a picture.
-    pub fn sampled(
-        size: (usize, usize),
-        block: (usize, usize),
-        visible: impl Fn(usize, usize) -> bool,
-    ) -> Grid {
+    pub fn sampled(size: (usize, usize), block: (usize, usize), visible: impl Fn(usize, usize) -> bool) -> Grid {
         Grid::new(size, block, samples, visible)
     }
 
