@@ -1,13 +1,14 @@
 //! Inputs that nobody means well with: each is refused or read, without a panic, in less than a second.
 
-use drawloom_lang::{canonical, key, mask_picture, parse_str, parse_tokens};
+use drawloom_lang::{canonical, format, key, mask_picture, parse_str, parse_tokens};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
 const SPEC: &str = include_str!("../../../specs/streaming.attn");
 
-/// Parses, renders and, if it is a spec, prints.
+/// Parses, formats, renders and, if it is a spec, prints.
 fn survive(text: &str) -> Option<String> {
+    drop(format("hostile.attn", text));
     match parse_str("hostile.attn", text) {
         Ok(specs) => {
             specs

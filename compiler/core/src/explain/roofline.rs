@@ -137,21 +137,18 @@ pub fn text(of: &Explanation) -> String {
     let mut cells = vec![vec![' '; COLUMNS]; LINES];
     let line = |part: f64| LINES - 1 - (part * (LINES - 1) as f64).round() as usize;
     for (n, (_, peak)) in roofs.tflops.iter().enumerate() {
-        for column in 0..COLUMNS {
-            let intensity = axes.intensity(column as f64 / (COLUMNS - 1) as f64);
-            let roof = roofs.at(intensity, *peak);
-            let flat = roof == *peak;
-            // The lower roofs differ where they are flat only.
-            if n == 0 || flat {
-                let mark = if !flat {
-                    '╱'
-                } else if n == 0 {
-                    '─'
-                } else {
-                    '┄'
-                };
-                cells[line(axes.place(intensity, roof).1)][column] = mark;
-            }
+        let columns = (0..COLUMNS).map(|column| {
+            let roof = roofs.at(axes.intensity(column as f64 / (COLUMNS - 1) as f64), *peak);
+            (column, roof, roof == *peak)
+        });
+        // The lower roofs differ where they are flat only.
+        for (column, roof, flat) in columns.filter(|(.., flat)| n == 0 || *flat) {
+            let mark = match (flat, n) {
+                (false, _) => '╱',
+                (true, 0) => '─',
+                (true, _) => '┄',
+            };
+            cells[line(axes.place(axes.x.0, roof).1)][column] = mark;
         }
     }
     // The chosen one last, so that no other hides it.

@@ -3,7 +3,9 @@
 use super::scope::{Entity, Scope};
 use crate::ast;
 use crate::diag::{Reported, Sink, Span, limits, names, shapes, syntax, types};
-use crate::spec::{AxisDecl, AxisId, AxisRole, AxisSize, Dtype, ElemType, InputDecl, Pin, ScalarDecl, Spec, TypeSet};
+use crate::spec::{
+    AxisDecl, AxisId, AxisRole, AxisSize, Dtype, ElemType, InputDecl, Pin, ScalarDecl, Spec, TypeId, TypeSet,
+};
 
 /// The element type of this name.
 pub fn dtype(name: &str) -> Option<Dtype> {
@@ -51,7 +53,11 @@ pub fn declare(tree: &ast::Attention, scope: &mut Scope, spec: &mut Spec, sink: 
         }
         spec.inputs.push(InputDecl {
             name: tensor.name.text.clone(),
-            ty: ty.unwrap_or(ElemType::Fixed(Dtype::F32)),
+            // What is wrong already should be wrong nowhere else: most inputs are operands of products.
+            ty: ty.unwrap_or(match spec.types.is_empty() {
+                true => ElemType::Fixed(Dtype::F16),
+                false => ElemType::Set(TypeId(0)),
+            }),
             axes,
             sorted: tensor.sorted.is_some(),
             span: tensor.name.span,

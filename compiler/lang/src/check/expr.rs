@@ -7,7 +7,7 @@ use super::scope::{Entity, Scope};
 use crate::ast::{self, ExprRef};
 use crate::diag::{Reported, Sink, Span, limits, names, shapes, syntax, types};
 use crate::parse::{Literal, number};
-use crate::spec::{AxisId, BinaryOp, Dtype, ElemType, Expr, ExprId, ExprKind, InputId, Spec, Ty, UnaryOp};
+use crate::spec::{AxisId, AxisSize, BinaryOp, Dtype, ElemType, Expr, ExprId, ExprKind, InputId, Spec, Ty, UnaryOp};
 
 /// What the expressions of a stage may use, and where they go.
 pub struct Exprs<'a> {
@@ -140,8 +140,16 @@ impl Exprs<'_> {
                 let error = names::wrong_kind(span, "a value", name, other.describe(), Some(at));
                 let error = match other {
                     Entity::Input(input) => {
-                        let axes = self.axis_names(&self.spec.inputs[input.index()].axes).join(", ");
-                        error.help(format!("index it, as in `{name}[{axes}]`"))
+                        let axes = &self.spec.inputs[input.index()].axes;
+                        let last = axes.last().map(|axis| &self.spec.axes[axis.index()].size);
+                        if matches!(last, Some(AxisSize::OneOf(_))) {
+                            error.help("rows are multiplied with `dot`, as in `dot(q, k)`")
+                        } else {
+                            error.help(format!(
+                                "index it, as in `{name}[{}]`",
+                                self.axis_names(axes).join(", ")
+                            ))
+                        }
                     }
                     Entity::Type(_) | Entity::Stage(_) | Entity::Axis(_) | Entity::Scalar(_) => error,
                 };

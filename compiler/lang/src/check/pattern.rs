@@ -24,9 +24,7 @@ impl Exprs<'_> {
         let function = name.text.as_str();
 
         if function == "causal" {
-            return Err(self
-                .sink
-                .report(types::argument_count(span, function, "no arguments", arguments.len())));
+            return Err(self.sink.report(types::no_call(span, function)));
         }
         if function == "window" {
             return self.window(arguments, span);

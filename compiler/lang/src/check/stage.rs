@@ -96,6 +96,8 @@ fn attend(
                 }),
                 _ => Err(Reported),
             },
+            // Operands that are named without `dot` are reported where they stand.
+            None if names_input(tree, score, scope) => Err(Reported),
             None => Err(sink.report(shapes::no_dot(tree.expr(score).span, &attend.k.text))),
         });
     let (key, query, k, v) = (key?, query?, k?, v?);
@@ -244,26 +246,36 @@ fn parts(
 
 /// The operands of the first `dot` in an expression, in the order of the text.
 fn first_dot(tree: &ast::Attention, root: ast::ExprRef) -> Option<(ast::Name, ast::Name)> {
+    nodes(tree, root).find_map(|at| match &tree.expr(at).kind {
+        ast::ExprKind::Call(function, arguments) if function.text == "dot" => match &arguments[..] {
+            [a, b] => plain_name(tree, a.value).zip(plain_name(tree, b.value)),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+/// Whether an expression names an input without indices.
+fn names_input(tree: &ast::Attention, root: ast::ExprRef, scope: &mut Scope) -> bool {
+    let mut plain = nodes(tree, root).filter_map(|at| plain_name(tree, at));
+    plain.any(|name| matches!(scope.get(&name.text), Some((Entity::Input(_), _))))
+}
+
+/// An expression and all in it, in the order of the text.
+fn nodes(tree: &ast::Attention, root: ast::ExprRef) -> impl Iterator<Item = ast::ExprRef> + '_ {
     let mut stack = vec![root];
-    while let Some(at) = stack.pop() {
+    std::iter::from_fn(move || {
+        let at = stack.pop()?;
         match &tree.expr(at).kind {
             ast::ExprKind::Number(_) | ast::ExprKind::Name(_) => {}
-            ast::ExprKind::Call(function, arguments) => {
-                if function.text == "dot"
-                    && let [a, b] = &arguments[..]
-                    && let (Some(a), Some(b)) = (plain_name(tree, a.value), plain_name(tree, b.value))
-                {
-                    return Some((a, b));
-                }
-                stack.extend(arguments.iter().rev().map(|a| a.value));
-            }
+            ast::ExprKind::Call(_, arguments) => stack.extend(arguments.iter().rev().map(|a| a.value)),
             ast::ExprKind::Index(_, at) => stack.extend(at.iter().rev()),
             ast::ExprKind::Unary(_, a) => stack.push(*a),
             ast::ExprKind::Binary(_, a, b) => stack.extend([*b, *a]),
             ast::ExprKind::If(a, b, c) => stack.extend([*c, *b, *a]),
         }
-    }
-    None
+        Some(at)
+    })
 }
 
 fn plain_name(tree: &ast::Attention, at: ast::ExprRef) -> Option<ast::Name> {
@@ -419,7 +431,10 @@ fn outputs(tree: &ast::Attention, shape: Option<Shape>, scope: &mut Scope, spec:
             span: at,
         });
     }
-    for attend in &tree.attends {
+    // An output of an unknown name has been reported, and was meant for a stage.
+    let stages = |name: &str| tree.attends.iter().any(|attend| attend.name.text == name);
+    let mistaken = tree.outputs.iter().any(|o| !stages(&o.stage.text));
+    for attend in tree.attends.iter().filter(|_| !mistaken) {
         if !tree
             .outputs
             .iter()

@@ -189,9 +189,9 @@ pub struct TokenErrors {
 }
 
 /// The closest of `candidates` to a mistyped `word`, if one is close: an edit (insert, delete, replace, swap neighbours)
-/// for every three letters.
+/// for every three letters, and at least one.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = word.chars().count().div_ceil(3);
+    let most = (word.chars().count() / 3).max(1);
     let near = candidates.into_iter().filter(|c| word.len() >= 3 && c.len() >= 2);
     near.map(|c| (distance(word, c), c))
         .filter(|(d, _)| *d <= most.min(3))

@@ -16,10 +16,16 @@ use super::{Diagnostic, Span, closest, list};
 /// ```
 pub fn unexpected(span: Span, expected: &str, found: &str) -> Diagnostic {
     let diagnostic = Diagnostic::new("A0101", span, format!("expected {expected}, found {found}"));
-    match found {
-        "`and`" => diagnostic.help("write `&&`"),
-        "`or`" => diagnostic.help("write `||`"),
-        "`not`" => diagnostic.help("write `!`"),
+    match (expected, found) {
+        (_, "`and`") => diagnostic.help("write `&&`"),
+        (_, "`or`") => diagnostic.help("write `||`"),
+        (_, "`not`") => diagnostic.help("write `!`"),
+        ("an expression", "`*`") => diagnostic.help("there are no powers: write `x * x`, or `exp(n * log(x))`"),
+        ("`query(end)`, `query(start)` or `key`", _) => diagnostic.help("a size is given with `=`, as in `d = 64`"),
+        (_, "`}`") if expected.ends_with("`;`") => diagnostic.help("every statement ends with `;`"),
+        _ if expected.ends_with("or `;`") && found.starts_with('`') => {
+            diagnostic.help("end the statement before it with `;`")
+        }
         _ => diagnostic,
     }
 }
@@ -36,12 +42,18 @@ pub fn unexpected(span: Span, expected: &str, found: &str) -> Diagnostic {
 /// }
 /// ```
 pub fn unknown_token(span: Span, found: &str) -> Diagnostic {
-    let found: String = found.chars().take(40).collect();
-    Diagnostic::new(
+    let shown: String = found.chars().take(40).collect();
+    let diagnostic = Diagnostic::new(
         "A0102",
         span,
-        format!("expected a name, a number or an operator, found `{found}`"),
-    )
+        format!("expected a name, a number or an operator, found `{shown}`"),
+    );
+    match found {
+        "@" => diagnostic.help("the product of queries and keys is `dot(q, k)`"),
+        "?" => diagnostic.help("choose with `if c { a } else { b }`"),
+        "^" => diagnostic.help("there are no powers: write `x * x`, or `exp(n * log(x))`"),
+        _ => diagnostic,
+    }
 }
 
 /// An opening parenthesis, bracket or brace has no partner, or a closing one closes another kind than was opened.

@@ -42,6 +42,25 @@ pub fn argument_count(span: Span, function: &str, expected: &str, found: usize) 
     )
 }
 
+/// A pattern without arguments is written as a name, as in `mask = causal`.
+///
+/// ```attn
+/// attention a {
+///     axis b, h, i: query(end), j: key, d = 64;
+///     input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+///     attend o over j in (k, v) { score = dot(q, k); mask = causal(); norm = softmax; }
+///     output o: f16[b, h, i, d];
+/// }
+/// ```
+pub fn no_call(span: Span, name: &str) -> Diagnostic {
+    Diagnostic::new(
+        "A0310",
+        span,
+        format!("expected `{name}` without parentheses, found a call"),
+    )
+    .help(format!("write `{name}`"))
+}
+
 /// An argument is named where none is, has no name where one is needed, or has an unknown one.
 ///
 /// ```attn
@@ -72,11 +91,19 @@ pub fn argument_name(span: Span, function: &str, expected: &str, found: &str) ->
 /// }
 /// ```
 pub fn element(span: Span, what: &str, expected: &str, found: &str) -> Diagnostic {
-    Diagnostic::new(
+    let diagnostic = Diagnostic::new(
         "A0304",
         span,
         format!("expected {expected} for {what}, found `{found}`"),
-    )
+    );
+    let ours = match found {
+        "half" | "float16" | "fp16" => "f16",
+        "bfloat16" | "bfloat" => "bf16",
+        "float" | "float32" | "fp32" => "f32",
+        "int" | "int32" => "i32",
+        _ => return diagnostic,
+    };
+    diagnostic.help(format!("write `{ours}`"))
 }
 
 /// What is called is none of the functions and mask patterns.

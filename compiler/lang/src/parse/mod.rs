@@ -109,6 +109,16 @@ impl Parser<'_> {
     }
 
     fn unexpected<T>(&mut self, expected: &str) -> Parsed<T> {
+        let not = |t: &crate::token::Token| matches!(&t.kind, Kind::Word(word) if word == "not");
+        if self
+            .at
+            .checked_sub(1)
+            .and_then(|n| self.tokens.tokens.get(n))
+            .is_some_and(not)
+        {
+            let span = self.last_span();
+            return Err(self.sink.report(syntax::unexpected(span, "an expression", "`not`")));
+        }
         let (span, found) = (self.span(), self.peek().describe());
         let diagnostic = match self.peek() {
             Kind::Other(text) => syntax::unknown_token(span, text),
