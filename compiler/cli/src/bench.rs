@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// Arguments of `drawloom bench`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Times are medians by CUDA events; the L2 cache is flushed before each launch, and the first round is not counted.
-Without a GPU it ends with exit code 5; `drawloom explain` predicts the same figures anywhere.
+Times are medians by CUDA events; the L2 cache is flushed before each launch, and the first round is not counted. \
+Without a GPU it ends with exit code 5; `drawloom explain` predicts times anywhere.
 
 Examples:
   drawloom bench specs/causal.attn --type bf16 --size d=128,h=16,i=8192,j=8192

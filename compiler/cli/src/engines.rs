@@ -158,3 +158,62 @@ pub fn judge_all(case: &Case, variants: &Variants, seed: u64) -> Result<Vec<Judg
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Draw, judge_all, variants};
+    use crate::input::Choice;
+    use drawloom_compiler::target::SM_80;
+    use drawloom_lang::spec::{Dtype, Spec};
+
+    fn spec(name: &str) -> Spec {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../specs/{name}.attn"));
+        let text = std::fs::read_to_string(path).expect("the spec is there");
+        drawloom_lang::parse_str(name, &text)
+            .expect("the spec is right")
+            .remove(0)
+    }
+
+    #[test]
+    fn kernels_of_another_operator_are_found_out() {
+        let choice = Choice {
+            types: Some("bf16".to_owned()),
+            size: vec![("d".to_owned(), 64)],
+            target: vec![&SM_80],
+        };
+        let (dense, causal) = (spec("dense"), spec("causal"));
+        let binding = choice.bindings(&dense).expect("bindings").remove(0);
+        let sizes = [("b", 1), ("h", 1), ("i", 20), ("j", 40), ("d", 64)];
+        let draw = Draw {
+            dtype: Dtype::Bf16,
+            sizes: sizes.into_iter().map(|(axis, n)| (axis.to_owned(), n)).collect(),
+            input: "gaussian".to_owned(),
+            seed: 3,
+        };
+        assert_eq!(
+            draw.options(),
+            "--type bf16 --size b=1,d=64,h=1,i=20,j=40 --input gaussian --seed 3"
+        );
+        let case = draw.case(&dense).expect("a case");
+        let own = variants(&dense, &binding, &choice).expect("kernels");
+        let right = judge_all(&case, &own, 3).expect("results");
+        assert!(right.iter().all(|judged| judged.fault.is_none()), "{right:?}");
+        let other = variants(&causal, &binding, &choice).expect("kernels");
+        let wrong = judge_all(&case, &other, 3).expect("results");
+        let (host, kernels): (Vec<_>, Vec<_>) = wrong.iter().partition(|judged| judged.variant.is_none());
+        assert!(
+            host.len() == 2 && host.iter().all(|judged| judged.fault.is_none()),
+            "{wrong:?}"
+        );
+        let found = |fault: &Option<String>| fault.as_ref().is_some_and(|fault| fault.contains("the allowed error"));
+        assert!(
+            !kernels.is_empty() && kernels.iter().all(|judged| found(&judged.fault)),
+            "{wrong:?}"
+        );
+        let unknown = Draw {
+            input: "odd".to_owned(),
+            ..draw
+        };
+        assert!(unknown.case(&dense).is_err());
+    }
+}

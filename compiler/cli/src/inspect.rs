@@ -15,9 +15,8 @@ use std::path::PathBuf;
 /// Arguments of `drawloom inspect`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Both files are checked first, as a launcher does it: the ABI, every hash, the spec's key.
-An artifact holds no tile programs: `--show kernel` makes them again from its spec, and says so where this compiler
-has no such schedule any more.
+Both files are checked first, as a launcher does it: the ABI, every hash, the spec's key. An artifact holds no tile \
+programs: `--show kernel` makes them again from its spec, and says so where this compiler has no such schedule any more.
 
 Examples:
   drawloom inspect artifacts/causal-c7830f0d38585289.json

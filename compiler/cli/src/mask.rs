@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 /// Arguments of `drawloom mask`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Queries run downwards, keys to the right. What a caller would pass is made up unless it is given: an integer table
-cuts its axis into 4 documents, a real one holds 1, an integer scalar is a quarter of the keys, a real one 1.
-With --tile every point of every tile is looked at: full tiles run without mask code, cut ones evaluate the mask,
-empty ones are skipped.
+Queries run downwards, keys to the right. What a caller would pass is made up unless it is given: an integer table cuts \
+its axis into 4 documents, a real one holds 1, an integer scalar is a quarter of the keys, a real one 1. With --tile \
+every point of every tile is looked at: full tiles run without mask code, cut ones evaluate the mask, empty ones are \
+skipped.
 
 Examples:
   drawloom mask specs/causal.attn

@@ -12,10 +12,10 @@ use std::path::PathBuf;
 /// Arguments of `drawloom verify`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Every case is a random choice of types, sizes and input. The kernel interpreter finds races, missing waits and
-accesses out of bounds; the bytes that it counts must be those that the cost model predicts; and a row may err at
-most twice as much as a naive implementation in the same types, plus two units in the last place.
-What is wrong is printed with the `drawloom run` that does it again.
+Every case is a random choice of types, sizes and input. The kernel interpreter finds races, missing waits and accesses \
+out of bounds; the bytes that it counts must be those that the cost model predicts; and a row may err at most twice as \
+much as a naive implementation in the same types, plus two units in the last place. What is wrong is printed with the \
+`drawloom run` that does it again.
 
 Examples:
   drawloom verify specs/streaming.attn

@@ -49,11 +49,10 @@ fn walk(value: &Value, path: &str, fields: &BTreeMap<String, String>, seen: &mut
     match (fields.get(path), value) {
         (Some(ty), _) if !below => {
             let right = ty == kind(value) || ty == "any";
-            return if right {
-                Vec::new()
-            } else {
-                vec![format!("{path} is {}, not {ty}", kind(value))]
-            };
+            match right {
+                true => Vec::new(),
+                false => vec![format!("{path} is {}, not {ty}", kind(value))],
+            }
         }
         (_, Value::Array(items)) if below => items
             .iter()

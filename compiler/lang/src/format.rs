@@ -12,6 +12,7 @@
 use crate::diag::{Errors, Sink};
 use crate::lex::lex;
 use crate::token::{Kind, mark};
+use std::ops::Range;
 
 /// Columns of a line, as in the Rust of this project.
 const WIDTH: usize = 120;
@@ -216,47 +217,42 @@ impl Layout<'_, '_> {
 
     /// A statement, with the blocks that belong to it and the comment behind it; whether it ended with a block.
     fn statement(&mut self, end: usize, level: usize) -> bool {
-        let mut head: Vec<usize> = Vec::new();
+        // What is not printed yet begins here.
+        let mut head = self.at;
         while self.at < end {
             let at = self.at;
             let piece = self.pieces[at];
             self.at += 1;
-            head.push(at);
             match piece.sort {
                 Sort::Mark(";") => {
-                    self.flush(&head, level);
+                    self.flush(head..self.at, level);
                     return false;
                 }
                 Sort::Open('{') if self.is_block(at) => {
-                    self.flush(&head, level);
+                    self.flush(head..self.at, level);
                     self.statements(piece.partner, level + 1);
-                    self.at = piece.partner + 1;
-                    head = vec![piece.partner];
-                    let goes_on = self.pieces.get(self.at).is_some_and(|next| {
-                        self.at < end && matches!(next.sort, Sort::Mark(_) | Sort::Close(_) | Sort::Apart)
-                    });
+                    (head, self.at) = (piece.partner, piece.partner + 1);
+                    let goes_on = self.pieces[..end]
+                        .get(self.at)
+                        .is_some_and(|next| matches!(next.sort, Sort::Mark(_) | Sort::Close(_) | Sort::Apart));
                     if !goes_on {
-                        self.flush(&head, level);
+                        self.flush(head..self.at, level);
                         return true;
                     }
                 }
-                Sort::Open(_) => {
-                    // A group without statements is part of its line.
-                    head.extend(at + 1..=piece.partner);
-                    self.at = piece.partner + 1;
-                }
+                // A group without statements is part of its line.
+                Sort::Open(_) => self.at = piece.partner + 1,
                 _ => {}
             }
         }
-        self.flush(&head, level);
+        self.flush(head..self.at, level);
         false
     }
 
-    /// Prints pieces as one statement, with the comment that follows them in their line.
-    fn flush(&mut self, head: &[usize], level: usize) {
-        let last = head.last().copied().unwrap_or(0);
+    /// Prints pieces as one statement, with the comments that follow them in their line.
+    fn flush(&mut self, head: Range<usize>, level: usize) {
         // A block's own comments follow its brace.
-        let opens = matches!(self.pieces[last].sort, Sort::Open(_));
+        let opens = matches!(self.pieces[head.end - 1].sort, Sort::Open(_));
         let mut behind = String::new();
         while let Some(next) = self.pieces.get(self.at)
             && !opens
@@ -267,28 +263,26 @@ impl Layout<'_, '_> {
             behind.push_str(next.text);
             self.at += 1;
         }
-        let mut chunks: Vec<Vec<usize>> = vec![Vec::new()];
-        for (n, &at) in head.iter().enumerate() {
-            let piece = self.pieces[at];
+        // What must stand on a line of its own begins a new chunk, and what follows it another.
+        let mut starts = vec![head.start];
+        for at in head.start + 1..head.end {
+            let (before, piece) = (self.pieces[at - 1], self.pieces[at]);
             let own_line = piece.sort == Sort::Doc || (piece.is_comment() && piece.newlines > 0);
-            let before = n.checked_sub(1).map(|n| self.pieces[head[n]]);
-            let after_own = before.is_some_and(|before| match before.sort {
+            let after_own = match before.sort {
                 Sort::Line | Sort::Doc => true,
                 Sort::Block => before.newlines > 0 && piece.newlines > 0,
                 _ => false,
-            });
-            if n > 0 && (own_line || after_own) {
-                chunks.push(Vec::new());
-            }
-            if let Some(chunk) = chunks.last_mut() {
-                chunk.push(at);
+            };
+            if own_line || after_own {
+                starts.push(at);
             }
         }
-        for (n, chunk) in chunks.iter().enumerate() {
+        for (n, &start) in starts.iter().enumerate() {
+            let chunk = start..starts.get(n + 1).copied().unwrap_or(head.end);
             let indent = INDENT * (level + usize::from(n > 0));
             let mut lines = Vec::new();
             self.fill(chunk, indent, &mut lines);
-            if let (true, Some(line)) = (n + 1 == chunks.len(), lines.last_mut()) {
+            if let (true, Some(line)) = (n + 1 == starts.len(), lines.last_mut()) {
                 line.push_str(&behind);
             }
             for line in lines {
@@ -299,10 +293,10 @@ impl Layout<'_, '_> {
     }
 
     /// The pieces in one line.
-    fn joined(&self, pieces: &[usize]) -> String {
+    fn joined(&self, pieces: Range<usize>) -> String {
         let mut text = String::new();
-        for (n, &at) in pieces.iter().enumerate() {
-            if n > 0 && self.gap(pieces, n) {
+        for at in pieces.clone() {
+            if at > pieces.start && self.gap(at) {
                 text.push(' ');
             }
             text.push_str(self.pieces[at].text);
@@ -310,21 +304,15 @@ impl Layout<'_, '_> {
         text
     }
 
-    /// Whether the `n`-th of the pieces is an operator with one operand.
-    fn is_prefix(&self, pieces: &[usize], n: usize) -> bool {
-        let first = pieces[0];
-        let piece = self.pieces[pieces[n]];
-        let before = if n > 0 {
-            Some(pieces[n - 1])
-        } else {
-            first.checked_sub(1)
-        };
-        matches!(piece.sort, Sort::Mark("-" | "!")) && !before.is_some_and(|at| self.pieces[at].ends_operand())
+    /// Whether a piece is an operator with one operand.
+    fn is_prefix(&self, at: usize) -> bool {
+        let before = at.checked_sub(1).map(|before| self.pieces[before]);
+        matches!(self.pieces[at].sort, Sort::Mark("-" | "!")) && !before.is_some_and(|before| before.ends_operand())
     }
 
-    /// Whether a blank stands before the `n`-th of the pieces.
-    fn gap(&self, pieces: &[usize], n: usize) -> bool {
-        let (before, piece) = (self.pieces[pieces[n - 1]], self.pieces[pieces[n]]);
+    /// Whether a blank stands before a piece that is not the first.
+    fn gap(&self, at: usize) -> bool {
+        let (before, piece) = (self.pieces[at - 1], self.pieces[at]);
         match (before.sort, piece.sort) {
             // Together they would be another token.
             (Sort::Mark(a), Sort::Mark(b)) if merge(a, b) => true,
@@ -333,76 +321,79 @@ impl Layout<'_, '_> {
             (Sort::Open('{'), Sort::Close(_)) => false,
             (_, Sort::Mark("," | ";" | ":" | "." | "::") | Sort::Close(')' | ']')) => false,
             (Sort::Open('(' | '[') | Sort::Mark("." | "::"), _) => false,
-            (Sort::Mark(_), _) if self.is_prefix(pieces, n - 1) => false,
+            (Sort::Mark(_), _) if self.is_prefix(at - 1) => false,
             (Sort::Operand | Sort::Close(_), Sort::Open('(' | '[')) => false,
             _ => true,
         }
     }
 
-    /// Appends the pieces as lines: one if it fits, else broken at the outermost places of one kind, filled.
-    fn fill(&self, pieces: &[usize], indent: usize, lines: &mut Vec<String>) {
-        let fits = |text: &str, indent: usize| indent + text.lines().next().map_or(0, |l| l.chars().count()) <= WIDTH;
-        let whole = self.joined(pieces);
-        // A comment behind the pieces may be as long as it likes.
-        let counted = match pieces.split_last() {
-            Some((&last, rest)) if self.pieces[last].is_comment() => self.joined(rest),
-            _ => whole.clone(),
+    /// Columns of the pieces in one line; a comment at their end may be as long as it likes.
+    fn width(&self, pieces: &Range<usize>) -> usize {
+        let columns = |at: usize| {
+            let first = self.pieces[at].text.lines().next().unwrap_or_default();
+            first.chars().count() + usize::from(at > pieces.start && self.gap(at))
         };
-        let parts = if fits(&counted, indent) {
-            Vec::new()
-        } else {
-            self.parts(pieces)
+        let counted = match self.pieces[pieces.end - 1].is_comment() {
+            true => pieces.start..pieces.end - 1,
+            false => pieces.clone(),
+        };
+        counted.map(columns).sum()
+    }
+
+    /// Appends the pieces as lines: one if it fits, else broken at the outermost places of one kind, filled.
+    fn fill(&self, pieces: Range<usize>, indent: usize, lines: &mut Vec<String>) {
+        let parts = match indent + self.width(&pieces) <= WIDTH {
+            true => Vec::new(),
+            false => self.parts(&pieces),
         };
         if parts.len() < 2 {
-            lines.push(" ".repeat(indent) + &whole);
+            lines.push(" ".repeat(indent) + &self.joined(pieces));
             return;
         }
-        let inner = indent + INDENT;
-        let mut line: Vec<usize> = Vec::new();
-        let mut started = false;
+        let (mut line, mut columns) = (pieces.start..pieces.start, indent);
+        let mut own = indent;
         for part in parts {
-            let own = if started { inner } else { indent };
-            let together = [&line[..], part].concat();
-            if !line.is_empty() && !fits(&self.joined(&together), own) {
-                self.fill(&line, own, lines);
-                (line, started) = (part.to_vec(), true);
+            let width = self.width(&part);
+            let blank = usize::from(!line.is_empty() && self.gap(part.start));
+            if !line.is_empty() && columns + blank + width > WIDTH {
+                self.fill(line, own, lines);
+                own = indent + INDENT;
+                (line, columns) = (part, own + width);
             } else {
-                line = together;
+                (line.end, columns) = (part.end, columns + blank + width);
             }
         }
-        self.fill(&line, if started { inner } else { indent }, lines);
+        self.fill(line, own, lines);
     }
 
     /// The pieces cut at the outermost commas, or where there are none at the loosest operators.
-    fn parts<'a>(&self, pieces: &'a [usize]) -> Vec<&'a [usize]> {
+    fn parts(&self, pieces: &Range<usize>) -> Vec<Range<usize>> {
         let mut depth = 0;
         let mut cuts: Vec<(i32, u8, usize)> = Vec::new();
-        for (n, &at) in pieces.iter().enumerate() {
+        for at in pieces.clone() {
             match self.pieces[at].sort {
                 Sort::Open(_) => depth += 1,
                 Sort::Close(_) => depth -= 1,
-                Sort::Mark(",") => cuts.push((depth, 0, n + 1)),
-                Sort::Mark(mark) if n > 0 && !self.is_prefix(pieces, n) => {
+                Sort::Mark(",") => cuts.push((depth, 0, at + 1)),
+                Sort::Mark(mark) if at > pieces.start && !self.is_prefix(at) => {
                     if let Some(looseness) = looseness(mark) {
-                        cuts.push((depth, looseness, n));
+                        cuts.push((depth, looseness, at));
                     }
                 }
                 _ => {}
             }
         }
-        cuts.retain(|(.., n)| *n < pieces.len());
-        let Some(outermost) = cuts.iter().map(|(depth, kind, _)| (*depth, *kind)).min() else {
-            return vec![pieces];
-        };
+        cuts.retain(|(.., at)| *at < pieces.end);
+        let outermost = cuts.iter().map(|(depth, kind, _)| (*depth, *kind)).min();
+        let chosen = cuts
+            .iter()
+            .filter(|(depth, kind, _)| Some((*depth, *kind)) == outermost);
         let mut parts = Vec::new();
-        let mut from = 0;
-        for (depth, kind, n) in cuts {
-            if (depth, kind) == outermost {
-                parts.push(&pieces[from..n]);
-                from = n;
-            }
+        let mut from = pieces.start;
+        for at in chosen.map(|(.., at)| *at).chain([pieces.end]) {
+            parts.push(from..at);
+            from = at;
         }
-        parts.push(&pieces[from..]);
         parts
     }
 }
