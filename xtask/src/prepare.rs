@@ -1,9 +1,9 @@
-//! `drawloom prepare` for every crate of the workspace that uses `attn!`: those that depend on `drawloom`.
+//! `drawloom prepare` for every crate of the workspace that uses `attn!`: those that depend on `drawloom` and call it.
 //!
 //! The folders are ignored by git, since here kernels change with every change to the compiler.
 
 use crate::compiler;
-use crate::process::{cargo, read, run};
+use crate::process::{cargo, files, read, root, run};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,19 @@ pub fn prepare_crate(folder: &Path) -> Result<()> {
     run(compiler::drawloom(["prepare"]).arg(folder))
 }
 
-/// The folders of the workspace's crates that depend on `drawloom`, in order.
+/// The folders of the workspace's crates that depend on `drawloom` and call `attn!`, in order.
 fn users() -> Result<Vec<PathBuf>> {
     let metadata = read(&mut cargo(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata is not JSON")?;
+    let files = files()?;
+    let calls = |folder: &Path| {
+        let inside = folder.strip_prefix(root()).unwrap_or(folder);
+        let mut sources = files.iter().filter(|f| f.ends_with(".rs") && Path::new(f).starts_with(inside));
+        sources.any(|file| {
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            text.contains("attn! {") || text.contains("attn!(")
+        })
+    };
     let mut folders = Vec::new();
     for package in metadata["packages"].as_array().into_iter().flatten() {
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
@@ -34,6 +43,7 @@ fn users() -> Result<Vec<PathBuf>> {
             folders.extend(Path::new(manifest).parent().map(Path::to_path_buf));
         }
     }
+    folders.retain(|folder: &PathBuf| calls(folder));
     folders.sort();
     Ok(folders)
 }
