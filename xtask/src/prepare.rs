@@ -29,7 +29,9 @@ fn users() -> Result<Vec<PathBuf>> {
     let files = files()?;
     let calls = |folder: &Path| {
         let inside = folder.strip_prefix(root()).unwrap_or(folder);
-        let mut sources = files.iter().filter(|f| f.ends_with(".rs") && Path::new(f).starts_with(inside));
+        let mut sources = files
+            .iter()
+            .filter(|f| f.ends_with(".rs") && Path::new(f).starts_with(inside));
         sources.any(|file| {
             let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
             text.contains("attn! {") || text.contains("attn!(")

@@ -89,6 +89,8 @@ fn explain_gives_json_and_keeps_a_budget() {
         "bf16",
         "--size",
         "d=64,h=2,i=512,j=512",
+        "--target",
+        "sm_80",
         "--format",
         "json",
     ];
