@@ -35,7 +35,9 @@ impl Call {
 
     /// Tokens that make cargo rebuild the crate when the file changes, or what the macro is to do.
     pub fn tracked(&self) -> TokenStream {
-        let record = quote!(const _: ::core::option::Option<&str> = ::core::option_env!("DRAWLOOM_RECORD"););
+        let record = quote!(
+            const _: ::core::option::Option<&str> = ::core::option_env!("DRAWLOOM_RECORD");
+        );
         match &self.place {
             Place::Tokens(_) => record,
             Place::File(_, path) => {

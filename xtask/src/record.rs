@@ -1,15 +1,16 @@
 //! Dated records: filed under `tests/record/`, and those of times shown as the README's table.
 
 mod correctness;
+mod explained;
 mod traffic;
 
 use crate::compiler;
-use crate::process::{self, root};
+use crate::process::root;
 use crate::table::markdown;
 use anyhow::{Context, Result, bail, ensure};
 use correctness::Correctness;
+use explained::{issued, variant};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -253,39 +254,6 @@ fn issued_bytes(row: &Timed) -> Result<u64> {
     let variant = variant(&row.spec, &row.dtype, &row.sizes, &row.schedule, &row.target)?;
     let kernels = variant["kernels"].as_array().into_iter().flatten();
     Ok(kernels.map(issued).sum())
-}
-
-/// Global bytes that a kernel issues, by its report.
-fn issued(kernel: &Value) -> u64 {
-    let maps = [&kernel["read"], &kernel["written"]].into_iter();
-    maps.filter_map(Value::as_object)
-        .flat_map(|map| map.values())
-        .filter_map(Value::as_u64)
-        .sum()
-}
-
-/// The compiler's report on the variant of a spec with this schedule.
-fn variant(spec: &str, dtype: &str, sizes: &BTreeMap<String, u64>, schedule: &str, target: &str) -> Result<Value> {
-    let sizes: Vec<String> = sizes.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
-    let folders = ["specs", "tests/bench/specs"].into_iter();
-    let mut specs = folders.map(|folder| format!("{folder}/{spec}.attn"));
-    let path = specs.find(|path| root().join(path).is_file());
-    let path = path.with_context(|| format!("no spec is called `{spec}`"))?;
-    let explain = [
-        "explain",
-        &path,
-        "--type",
-        dtype,
-        "--size",
-        &sizes.join(","),
-        "--format",
-        "json",
-    ];
-    let explanation: Value = serde_json::from_str(&process::read(&mut compiler::drawloom(explain))?)?;
-    let mut variants = explanation["result"][0]["variants"].as_array().into_iter().flatten();
-    let variant = variants.find(|variant| variant["schedule"] == schedule && variant["target"] == target);
-    let variant = variant.with_context(|| format!("the compiler has no schedule `{schedule}` any more"))?;
-    Ok(variant.clone())
 }
 
 /// Adds the peers' times to rows of the same shape and pass; returns how many found a row.

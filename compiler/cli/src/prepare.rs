@@ -99,7 +99,10 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         let manifest = package["manifest_path"].as_str().map(Path::new);
         manifest.and_then(Path::parent).is_some_and(|p| p == here)
     };
-    if !metadata["packages"].as_array().is_some_and(|all| all.iter().any(|package| own(&package))) {
+    if !metadata["packages"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|package| own(&package)))
+    {
         return Err(Failure::given(format!("{} holds no package", folder.display())));
     }
     let status = cargo()

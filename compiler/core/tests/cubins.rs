@@ -21,7 +21,10 @@ fn small(spec: &Spec) -> Vec<Binding> {
 #[test]
 fn few_bindings_are_of_one_type_and_each_class_of_sizes() {
     let spec = dense();
-    let feature = spec.axes.iter().position(|axis| matches!(axis.size, AxisSize::OneOf(_)));
+    let feature = spec
+        .axes
+        .iter()
+        .position(|axis| matches!(axis.size, AxisSize::OneOf(_)));
     let feature = feature.expect("heads have compiled sizes");
     let few = few(&spec);
     let sizes: Vec<Option<u32>> = few.iter().map(|binding| binding.sizes[feature]).collect();
@@ -45,7 +48,10 @@ fn every_kernel_has_a_cubin_for_its_own_instruction_set() {
     };
     let compiled = compile(&spec, &options).expect("the spec compiles");
     let manifest = open(&compiled.manifest, &compiled.payload).expect("the artifact holds");
-    assert_eq!(manifest.provenance.ptxas, Some(version(&ptxas).expect("it says its version")));
+    assert_eq!(
+        manifest.provenance.ptxas,
+        Some(version(&ptxas).expect("it says its version"))
+    );
     let text: Vec<usize> = (0..manifest.modules.len())
         .filter(|&index| manifest.modules[index].form == "ptx")
         .collect();

@@ -1,5 +1,6 @@
 //! Records of bytes at DRAM: what a profiler counted, beside what the compiler predicts.
 
+use super::explained::issued;
 use crate::table::aligned;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -96,7 +97,7 @@ pub fn join(
                 target: target.clone(),
                 schedule: schedule.clone(),
                 kernel,
-                issued_bytes: super::issued(report),
+                issued_bytes: issued(report),
                 modelled_bytes: report["dram_bytes"].as_u64().unwrap_or(0),
                 read_bytes,
                 written_bytes,

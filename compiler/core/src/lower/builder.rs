@@ -15,7 +15,7 @@ pub struct Builder {
     /// Known values of integer scalars.
     constants: HashMap<Val, i64>,
     params: HashMap<ParamId, Val>,
-    /// Row vectors that are a scalar times column numbers.
+    /// Vectors that are a scalar times another.
     multiples: HashMap<Val, (Val, Val)>,
 }
 
@@ -173,8 +173,7 @@ impl Builder {
         let v = self.def(ty, Op::Map(op, args.to_vec()));
         if let (MapOp::Mul, &[x, y]) = (op, args)
             && ty.dtype == Dtype::F32
-            && ty.rows == 1
-            && ty.cols > 1
+            && (ty.rows == 1) != (ty.cols == 1)
         {
             for (factor, numbers) in [(x, y), (y, x)] {
                 if self.ty(factor).is_scalar() {
@@ -185,7 +184,7 @@ impl Builder {
         v
     }
 
-    /// `(factor, numbers)` of a row vector that is a scalar times another.
+    /// `(factor, numbers)` of a vector that is a scalar times another.
     pub fn factors(&self, v: Val) -> Option<(Val, Val)> {
         self.multiples.get(&v).copied()
     }
