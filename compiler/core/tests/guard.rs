@@ -37,8 +37,8 @@ fn tensor(name: &str, dtype: KernelDtype) -> Tensor {
     }
 }
 
-/// Bytes of keys and values that a launch reads, and those that it would read if nothing were refused.
-fn read(spec: &str, text: &str, dtype: Dtype, layer: &str, schedule: &Schedule) -> (u64, u64) {
+/// Query tiles of a launch that are computed again: how often the query is read beyond what the cost predicts.
+fn again(spec: &str, text: &str, dtype: Dtype, layer: &str, schedule: &Schedule) -> u64 {
     let spec = drawloom_lang::parse_str(spec, text)
         .expect("the spec is right")
         .remove(0);
@@ -76,26 +76,35 @@ fn read(spec: &str, text: &str, dtype: Dtype, layer: &str, schedule: &Schedule) 
         .expect("it can be counted")
         .total;
     assert!(call.tensors["o"].data.to_f64().iter().all(|x| x.is_finite()));
-    (counted[0].read.iter().sum(), predicted.read.iter().sum())
+    let query = step.kernel.params.iter().position(|param| param.name == "q");
+    let query = query.expect("the kernel reads the query");
+    let tile = u64::from(schedule.block_m) * d as u64 * 2;
+    (counted[0].read[query] - predicted.read[query]) / tile
 }
 
-/// On 3 072 tiles of 16 rows, none is refused: the price of the guard is its comparison. Recorded in
-/// `tests/record/2026-11-25-guard.csv`.
+/// The record of it: spec, type, layer, and how many of the 96 query tiles are computed again.
+///
+/// Few, and all of the first layer: most in `f16`, whose weights end at 2^16.
 #[test]
-fn no_tile_of_the_real_tensors_is_computed_again() {
+fn tiles_of_the_real_tensors_are_computed_again_as_recorded() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/record/2026-11-25-guard.csv");
+    let record = std::fs::read_to_string(path).expect("the record is there");
+    let recorded: Vec<&str> = record.lines().filter(|line| !line.starts_with('#')).skip(1).collect();
     // Small tiles of keys, so that most are full and keep the reference of the first.
     let schedule = Schedule::with_producer(64, 32, 2, Reference::First, Staging::Own);
     let specs = [
         ("dense", include_str!("../../../specs/dense.attn")),
         ("causal", include_str!("../../../specs/causal.attn")),
     ];
+    let mut found = Vec::new();
     for (spec, text) in specs {
         for dtype in [Dtype::F16, Dtype::Bf16] {
             for layer in ["layer0", "layer5"] {
-                let (counted, predicted) = read(spec, text, dtype, layer, &schedule);
-                println!("{spec},{dtype},{layer},{}", counted - predicted);
-                assert_eq!(counted, predicted, "{spec}, {dtype}, {layer}: bytes read again");
+                let again = again(spec, text, dtype, layer, &schedule);
+                found.push(format!("{spec},{dtype},{layer},96,{again}"));
             }
         }
     }
+    println!("{}", found.join("\n"));
+    assert_eq!(found, recorded);
 }
