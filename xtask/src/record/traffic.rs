@@ -63,12 +63,11 @@ struct Row {
     written_bytes: u64,
 }
 
+/// The compiler's report on a variant, by spec, type, sizes, schedule and target.
+type Explained = dyn Fn(&str, &str, &BTreeMap<String, u64>, &str, &str) -> Result<Value>;
+
 /// Joins what was launched with the profiler's CSV and the compiler's figures; `explained` gives a variant's report.
-pub fn join(
-    launched: Launched,
-    csv: &str,
-    explained: &dyn Fn(&str, &str, &BTreeMap<String, u64>, &str, &str) -> Result<Value>,
-) -> Result<Traffic> {
+pub fn join(launched: Launched, csv: &str, explained: &Explained) -> Result<Traffic> {
     let mut profiled = profiled(csv)?.into_iter();
     let mut rows = Vec::new();
     for launch in launched.rows {
