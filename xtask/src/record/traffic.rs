@@ -64,7 +64,7 @@ struct Row {
 }
 
 /// The compiler's report on a variant, by spec, type, sizes, schedule and target.
-type Explained = dyn Fn(&str, &str, &BTreeMap<String, u64>, &str, &str) -> Result<Value>;
+type Explained<'a> = dyn Fn(&str, &str, &BTreeMap<String, u64>, &str, &str) -> Result<Value> + 'a;
 
 /// Joins what was launched with the profiler's CSV and the compiler's figures; `explained` gives a variant's report.
 pub fn join(launched: Launched, csv: &str, explained: &Explained) -> Result<Traffic> {

@@ -38,7 +38,11 @@ pub(super) fn enumerate(problem: &Problem<'_>) -> Vec<(Point, Result<(), Reason>
                     for &(staging, queries) in storage {
                         let usual = Schedule::with_producer(block_m, block_n, stages, reference, staging);
                         let warps = problem.pinned("warps").unwrap_or(usual.warps);
-                        let schedule = Schedule { warps, queries, ..usual };
+                        let schedule = Schedule {
+                            warps,
+                            queries,
+                            ..usual
+                        };
                         points.push(check(problem, schedule));
                     }
                 }
