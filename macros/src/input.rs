@@ -33,13 +33,16 @@ impl Call {
         }
     }
 
-    /// Tokens that make cargo rebuild the crate when the file changes.
+    /// Tokens that make cargo rebuild the crate when the file changes, or what the macro is to do.
     pub fn tracked(&self) -> TokenStream {
+        let record = quote!(
+            const _: ::core::option::Option<&str> = ::core::option_env!("DRAWLOOM_RECORD");
+        );
         match &self.place {
-            Place::Tokens(_) => TokenStream::new(),
+            Place::Tokens(_) => record,
             Place::File(_, path) => {
                 let text = resolve::embed(path, &quote!(include_str));
-                quote!(const _: &str = #text;)
+                quote!(#record const _: &str = #text;)
             }
         }
     }

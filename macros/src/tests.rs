@@ -97,9 +97,10 @@ fn a_missing_file_is_one_error_that_names_it() {
 }
 
 #[test]
-fn a_file_is_tracked() {
+fn a_file_and_the_record_mode_are_tracked() {
     let text = items(attn_tokens(quote!(crate = ::other, file = "../specs/causal.attn",)));
     assert!(text.contains("include_str"), "{text}");
+    assert!(text.contains("option_env ! (\"DRAWLOOM_RECORD\")"), "{text}");
     assert!(text.contains(":: other :: Embedded"));
 }
 

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
-use drawloom_lang::manifest::{DeviceFact, Module};
+use drawloom_lang::manifest::{DeviceFact, Manifest, Module};
 
 /// A GPU, as numbers.
 #[derive(Clone, PartialEq, Debug)]
@@ -96,6 +96,19 @@ impl Device {
             "cubin" => self.capability.0 == wanted.0 && self.capability.1 >= wanted.1,
             _ => false,
         }
+    }
+
+    /// Whether this is a device of just this instruction set: `sm_90a` and `sm_90` on capability 9.0.
+    fn is(&self, target: &str) -> bool {
+        let (major, minor) = self.capability;
+        let digits = target.strip_prefix("sm_").map(|digits| digits.trim_end_matches('a'));
+        digits.is_some_and(|digits| digits == format!("{major}{minor}"))
+    }
+
+    /// The module to load for module `index`: its cubin for just this device, if the artifact has one, else itself.
+    pub fn code_of(&self, manifest: &Manifest, index: usize) -> usize {
+        let made = |module: &Module| module.of == Some(index) && self.is(&module.target);
+        manifest.modules.iter().position(made).unwrap_or(index)
     }
 
     /// Whether a module runs here.

@@ -80,11 +80,19 @@ pub(crate) fn load(
                     .all(|launch| device.runs_module(&manifest.modules[launch.module]));
             let mut by_launch = Vec::new();
             for launch in variant.launches.iter().filter(|_| runs) {
-                let described = &manifest.modules[launch.module];
                 let slot = &mut modules[launch.module];
                 if slot.is_none() {
-                    let code = || Ok(module_code(&manifest, payload, launch.module)?);
-                    *slot = Some(Module::load(context, &described.target, &described.sha256, code)?);
+                    let load = |index: usize| {
+                        let described = &manifest.modules[index];
+                        let code = || Ok(module_code(&manifest, payload, index)?);
+                        Module::load(context, &described.target, &described.sha256, code)
+                    };
+                    let loaded = match device.code_of(&manifest, launch.module) {
+                        ptx if ptx == launch.module => load(ptx),
+                        // An older driver may not take the cubin, but compile the PTX.
+                        cubin => load(cubin).or_else(|_| load(launch.module)),
+                    };
+                    *slot = Some(loaded?);
                 }
                 if let Some(module) = slot {
                     by_launch.push(module.function(&launch.kernel, launch.shared)?);

@@ -21,6 +21,13 @@ fn packed() -> (String, Vec<u8>) {
         target: "sm_80".into(),
         form: "ptx".into(),
         bytes: text.repeat(50).into(),
+        of: None,
+    };
+    let cubin = Code {
+        target: "sm_86".into(),
+        form: "cubin".into(),
+        bytes: (0..=255).collect(),
+        of: Some(1),
     };
     let types = vec![drawloom::Dtype::F16];
     pack(
@@ -30,9 +37,9 @@ fn packed() -> (String, Vec<u8>) {
         Provenance {
             compiler: "0".into(),
             llvm: "0".into(),
-            ptxas: None,
+            ptxas: Some("13.5.37".into()),
         },
-        &[code("first"), code("second module")],
+        &[code("first"), code("second module"), cubin],
         vec![Instance {
             binding: Binding {
                 types,
@@ -57,9 +64,14 @@ fn what_is_packed_opens_and_packing_repeats() {
         module_code(&opened, &payload, 1).unwrap(),
         "second module".repeat(50).into_bytes()
     );
+    assert_eq!(
+        module_code(&opened, &payload, 2).unwrap(),
+        (0..=255).collect::<Vec<u8>>()
+    );
+    assert_eq!((&opened.modules[2].of, &opened.modules[0].of), (&Some(1), &None));
     assert!(matches!(
-        module_code(&opened, &payload, 2),
-        Err(ArtifactError::Module { index: 2, .. })
+        module_code(&opened, &payload, 3),
+        Err(ArtifactError::Module { index: 3, .. })
     ));
     assert_eq!(file_stem("causal", &opened.key).len(), "causal-".len() + 16);
     assert!(Artifact::from_bytes(&manifest, &payload).is_ok());
@@ -123,6 +135,15 @@ fn truncated_and_altered_manifests_are_refused() {
         refuse("\"form\": \"ptx\"", "\"form\": \"elf\""),
         ArtifactError::Inconsistent { .. }
     ));
+    // A cubin is of PTX, and PTX of nothing.
+    for (from, to) in [
+        ("\"of\": 1", "\"of\": 2"),
+        ("\"of\": 1", "\"of\": 3"),
+        ("\"form\": \"cubin\"", "\"form\": \"ptx\""),
+        ("\"form\": \"ptx\"", "\"form\": \"ptx\", \"of\": 1"),
+    ] {
+        assert!(matches!(refuse(from, to), ArtifactError::Inconsistent { .. }), "{to}");
+    }
     assert!(matches!(
         refuse("\"length\": ", "\"length\": 9"),
         ArtifactError::Inconsistent { .. }
@@ -149,6 +170,16 @@ fn a_manifest_of_another_binding_is_refused() {
         matches!(error, Error::Artifact(ArtifactError::Inconsistent { .. })),
         "{error}"
     );
+}
+
+/// What was written before cubins were: without the field, it means what it meant.
+#[test]
+fn a_manifest_without_cubins_opens() {
+    let (manifest, payload) = packed();
+    let older = manifest.replacen(",\n      \"of\": 1", "", 1);
+    assert_ne!(manifest, older);
+    let opened = open(&older, &payload).unwrap();
+    assert!(opened.modules.iter().all(|module| module.of.is_none()));
 }
 
 #[test]

@@ -26,7 +26,7 @@ const ONE: &[&str] = &["--type", "bf16", "--size", "d=128"];
 
 /// Builds everything and copies it to `target/bundle`.
 pub fn bundle() -> Result<()> {
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     let folder = target().join("bundle");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;

@@ -1,6 +1,7 @@
 //! From a fresh clone to a checked result: set up, build, compile every spec, run real input.
 
-use crate::process::{cargo, read, root, run, target};
+use crate::prepare::Kernels;
+use crate::process::{read, root, run, target};
 use crate::table::aligned;
 use crate::{compiler, prepare, setup};
 use anyhow::{Context, Result, ensure};
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 /// What a newcomer sees first.
 pub fn demo() -> Result<()> {
     setup::setup(false)?;
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     let compiled = compile(&specs()?)?;
     print!("\n{}\n", report(&compiled));
-    prepare::prepare_crate(Path::new(prepare::DEVICE))?;
-    run(&mut cargo(["run", "--package", "drawloom-device", "--bin", "demo"]))?;
+    prepare::prepare_crate(Path::new(prepare::DEVICE), &Kernels::all())?;
+    compiler::build("demo")?;
+    run(&mut compiler::built("demo", [""; 0]))?;
     println!("\nNext: cargo xtask test, or look at one spec: target/debug/drawloom explain specs/streaming.attn");
     Ok(())
 }

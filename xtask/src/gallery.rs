@@ -29,7 +29,7 @@ const PIXELS: usize = 256;
 
 /// Writes the page and its pictures.
 pub fn gallery() -> Result<()> {
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     for (path, text) in files(&|entry| costs(entry))? {
         fs::create_dir_all(path.parent().unwrap_or(root()))?;
         if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
@@ -44,7 +44,7 @@ pub fn gallery() -> Result<()> {
 
 /// Fails where the page is not what [`gallery`] would write.
 pub fn check_costs() -> Result<()> {
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     let complaints = compare(files(&|entry| costs(entry))?)?;
     if complaints.is_empty() {
         return Ok(());

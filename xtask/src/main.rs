@@ -19,6 +19,7 @@ mod test;
 mod tidy;
 
 use clap::{Parser, Subcommand};
+use prepare::Kernels;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,6 +43,10 @@ enum Task {
     Demo,
     /// Everything that CI runs.
     Test {
+        /// Compile and assemble every type and size of every spec, for every instruction set: not only those that stand for
+        /// the others.
+        #[arg(long)]
+        all: bool,
         /// Run only the steps whose names contain one of these words.
         only: Vec<String>,
     },
@@ -70,6 +75,9 @@ enum Task {
         /// Times of other implementations from the same run: JSON rows with `name`, `shape` and `ms`.
         #[arg(long, requires = "result")]
         peers: Option<PathBuf>,
+        /// The profiler's CSV of the launches of `suite --traffic`.
+        #[arg(long, requires = "result")]
+        ncu: Option<PathBuf>,
         /// Write the README's table from the newest record of each suite.
         #[arg(long)]
         readme: bool,
@@ -80,14 +88,19 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Setup { dry_run } => setup::setup(dry_run),
         Task::Demo => demo::demo(),
-        Task::Test { only } => test::test(&only),
+        Task::Test { all, only } => test::test(all, &only),
         Task::Tidy => tidy::tidy(),
-        Task::Prepare => prepare::prepare(),
+        Task::Prepare => prepare::prepare(&Kernels::all()),
         Task::Bench { args } => bench::bench(&args),
         Task::Bundle => bundle::bundle(),
         Task::Gallery { check: false } => gallery::gallery(),
         Task::Gallery { check: true } => gallery::check().and_then(tidy::report),
-        Task::Record { result, peers, readme } => record::record(result.as_deref(), peers.as_deref(), readme),
+        Task::Record {
+            result,
+            peers,
+            ncu,
+            readme,
+        } => record::record(result.as_deref(), peers.as_deref(), ncu.as_deref(), readme),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 
 use crate::compiler;
 use crate::process::{cargo, files, read, root, run};
+use crate::setup::tool;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,57 @@ use std::path::{Path, PathBuf};
 /// The crate of the demo and the benchmark.
 pub const DEVICE: &str = "tests/device";
 
+/// The instruction sets that PTX must assemble for: portable code for the plain ones, Hopper's for the last.
+const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90,sm_90a";
+/// Those that every kernel is assembled for, and those that one type and size of each spec is.
+const EACH: &str = "sm_80,sm_90a";
+const ONCE: &str = "sm_86,sm_89,sm_90";
+
+/// Which kernels are made, and how they are checked.
+pub struct Kernels(Vec<String>);
+
+impl Kernels {
+    /// Every type and size.
+    pub fn all() -> Kernels {
+        Kernels(Vec::new())
+    }
+
+    /// Those that stand for the others.
+    pub fn few() -> Kernels {
+        Kernels(vec!["--few".to_owned()])
+    }
+
+    /// Through ptxas: no spills, no warnings, and on Hopper the order that was asked for. `None` where there is no ptxas.
+    pub fn assembled(mut self) -> Option<Kernels> {
+        let few = !self.0.is_empty();
+        let mut option = |name: &str, value: &dyn AsRef<Path>| {
+            self.0
+                .extend([name.to_owned(), value.as_ref().to_string_lossy().into_owned()]);
+        };
+        option("--ptxas", &tool("ptxas")?);
+        if let Some(nvdisasm) = tool("nvdisasm") {
+            option("--nvdisasm", &nvdisasm);
+        }
+        match few {
+            true => {
+                option("--assemble-for", &EACH);
+                option("--assemble-once-for", &ONCE);
+            }
+            false => option("--assemble-for", &ASSEMBLE_FOR),
+        }
+        Some(self)
+    }
+}
+
 /// Builds the compiler and prepares every crate.
-pub fn prepare() -> Result<()> {
-    compiler::build()?;
-    users()?.iter().try_for_each(|folder| prepare_crate(folder))
+pub fn prepare(kernels: &Kernels) -> Result<()> {
+    compiler::build(compiler::DRAWLOOM)?;
+    users()?.iter().try_for_each(|folder| prepare_crate(folder, kernels))
 }
 
 /// Prepares one crate.
-pub fn prepare_crate(folder: &Path) -> Result<()> {
-    run(compiler::drawloom(["prepare"]).arg(folder))
+pub fn prepare_crate(folder: &Path, kernels: &Kernels) -> Result<()> {
+    run(compiler::drawloom(["prepare"]).arg(folder).args(&kernels.0))
 }
 
 /// The folders of the workspace's crates that depend on `drawloom` and call `attn!`, in order.

@@ -1,51 +1,25 @@
-//! Dated benchmark records: filed under `tests/record/`, and shown as the README's table.
+//! Dated records: filed under `tests/record/`, and those of times shown as the README's table.
+
+mod correctness;
+mod explained;
+mod traffic;
 
 use crate::compiler;
-use crate::process::{self, root};
+use crate::process::root;
 use crate::table::markdown;
 use anyhow::{Context, Result, bail, ensure};
+use correctness::Correctness;
+use explained::{issued, variant};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const BEGIN: &str = "<!-- benchmarks: written by `cargo xtask record --readme` -->";
 const END: &str = "<!-- end of benchmarks -->";
 
 /// Suites whose newest records the README shows; the others, sweeps of schedules among them, are for reading in place.
 const SHOWN: [&str; 4] = ["forward", "masks", "decode", "backward"];
-
-/// The end of the names of records of errors instead of times: what the suite binary writes on a GPU.
-const OF_ERRORS: &str = "-correctness.json";
-
-/// One run of the suite on a GPU: every case through every variant that can run it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "read to be checked")]
-struct Correctness {
-    date: String,
-    machine: String,
-    commit: String,
-    suite: String,
-    rows: Vec<Judged>,
-}
-
-/// One judged run.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "read to be checked")]
-struct Judged {
-    spec: String,
-    case: String,
-    variant: String,
-    /// Largest error of a row.
-    error: f64,
-    /// The naive implementation's error in the row that used most of its allowance.
-    naive: f64,
-    /// That part of the allowance.
-    used: f64,
-}
 
 /// One run of one suite on one machine. A record may say more than this; none says less.
 #[derive(Serialize, Deserialize)]
@@ -138,18 +112,40 @@ struct Peer {
     ms: f64,
 }
 
-/// Files `result` with the times of `peers`; with `readme` writes the README's table.
-pub fn record(result: Option<&Path>, peers: Option<&Path>, readme: bool) -> Result<()> {
+/// Files `result`: times with those of `peers`, errors, or launches with what the profiler wrote of them (`ncu`); with
+/// `readme` writes the README's table.
+pub fn record(result: Option<&Path>, peers: Option<&Path>, ncu: Option<&Path>, readme: bool) -> Result<()> {
     if let Some(result) = result {
-        let mut record = count(read(result)?)?;
-        let peers: Vec<Peer> = peers.map(read).transpose()?.unwrap_or_default();
-        let joined = join(&mut record, &peers);
-        if !peers.is_empty() {
-            println!("{joined} times of peers joined to {} rows", record.rows.len());
+        /// What every result says.
+        #[derive(Deserialize)]
+        struct Of {
+            suite: String,
         }
-        let to = file(&record)?;
-        fs::write(&to, serde_json::to_string_pretty(&record)? + "\n")?;
-        println!("wrote {}", to.strip_prefix(root()).unwrap_or(&to).display());
+        match read::<Of>(result)?.suite.as_str() {
+            correctness::SUITE => {
+                let record: Correctness = read(result)?;
+                record.check()?;
+                println!("{} runs, worst {:.3} of an allowance", record.runs(), record.worst());
+                file(&record.date, &record.suite, &record)?;
+            }
+            traffic::SUITE => {
+                let ncu = ncu.context("launches are recorded with what the profiler wrote: --ncu FILE")?;
+                let csv = fs::read_to_string(ncu).with_context(|| format!("{} cannot be read", ncu.display()))?;
+                compiler::build(compiler::DRAWLOOM)?;
+                let record = traffic::join(read(result)?, &csv, &variant)?;
+                print!("{}", record.table());
+                file(&record.date, &record.suite, &record)?;
+            }
+            _ => {
+                let mut record = count(read(result)?)?;
+                let peers: Vec<Peer> = peers.map(read).transpose()?.unwrap_or_default();
+                let joined = join(&mut record, &peers);
+                if !peers.is_empty() {
+                    println!("{joined} times of peers joined to {} rows", record.rows.len());
+                }
+                file(&record.date, &record.suite, &record)?;
+            }
+        }
     }
     if readme {
         let path = root().join("README.md");
@@ -178,29 +174,31 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("{} has another form", path.display()))
 }
 
-/// Where a record belongs; an error where one stands already, or its date or suite is no part of a file name.
-fn file(record: &Record) -> Result<PathBuf> {
+/// Writes a record where it belongs; an error where one stands already, or its date or suite is no part of a file name.
+fn file(date: &str, suite: &str, record: &impl Serialize) -> Result<()> {
     let plain =
         |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     ensure!(
-        plain(&record.date) && plain(&record.suite),
+        plain(date) && plain(suite),
         "date and suite make the file's name: letters, digits, - and _"
     );
     let folder = root().join("tests").join("record");
     fs::create_dir_all(&folder)?;
-    let to = folder.join(format!("{}-{}.json", record.date, record.suite));
+    let to = folder.join(format!("{date}-{suite}.json"));
     if to.exists() {
         bail!(
             "{} is there already: a record is not written over; remove it if it was wrong",
             to.display()
         );
     }
-    Ok(to)
+    fs::write(&to, serde_json::to_string_pretty(record)? + "\n")?;
+    println!("wrote {}", to.strip_prefix(root()).unwrap_or(&to).display());
+    Ok(())
 }
 
 /// The record of what was measured, with the bytes that the compiler counts.
 fn count(measured: Measured) -> Result<Record> {
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     let Measured {
         date,
         machine,
@@ -253,33 +251,9 @@ fn count(measured: Measured) -> Result<Record> {
 
 /// Global bytes that the kernels of a row issue, read plus written, by the compiler.
 fn issued_bytes(row: &Timed) -> Result<u64> {
-    let sizes: Vec<String> = row.sizes.iter().map(|(axis, size)| format!("{axis}={size}")).collect();
-    let folders = ["specs", "tests/bench/specs"].into_iter();
-    let mut specs = folders.map(|folder| format!("{folder}/{}.attn", row.spec));
-    let spec = specs.find(|path| root().join(path).is_file());
-    let spec = spec.with_context(|| format!("no spec is called `{}`", row.spec))?;
-    let explain = [
-        "explain",
-        &spec,
-        "--type",
-        &row.dtype,
-        "--size",
-        &sizes.join(","),
-        "--format",
-        "json",
-    ];
-    let explanation: Value = serde_json::from_str(&process::read(&mut compiler::drawloom(explain))?)?;
-    let mut variants = explanation["result"][0]["variants"].as_array().into_iter().flatten();
-    let variant = variants
-        .find(|variant| variant["schedule"] == row.schedule.as_str() && variant["target"] == row.target.as_str());
-    let variant = variant.with_context(|| format!("the compiler has no schedule `{}` any more", row.schedule))?;
+    let variant = variant(&row.spec, &row.dtype, &row.sizes, &row.schedule, &row.target)?;
     let kernels = variant["kernels"].as_array().into_iter().flatten();
-    let maps = kernels.flat_map(|kernel| [&kernel["read"], &kernel["written"]]);
-    Ok(maps
-        .filter_map(Value::as_object)
-        .flat_map(|map| map.values())
-        .filter_map(Value::as_u64)
-        .sum())
+    Ok(kernels.map(issued).sum())
 }
 
 /// Adds the peers' times to rows of the same shape and pass; returns how many found a row.
@@ -305,13 +279,14 @@ fn newest() -> Result<Vec<Record>> {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        if path.to_string_lossy().ends_with(OF_ERRORS) {
-            let record: Correctness = read(&path)?;
-            ensure!(
-                record.rows.iter().all(|row| row.used <= 1.0),
-                "{} holds a failed row",
-                path.display()
-            );
+        let of = |suite: &str| path.to_string_lossy().ends_with(&format!("-{suite}.json"));
+        if of(correctness::SUITE) {
+            let checked = read::<Correctness>(&path)?.check();
+            checked.with_context(|| path.display().to_string())?;
+            continue;
+        }
+        if of(traffic::SUITE) {
+            traffic::check(&path)?;
             continue;
         }
         let record: Record = read(&path)?;

@@ -1,13 +1,11 @@
 //! Everything that CI runs, step by step.
 
-use crate::process::{cargo, command, run, succeeds, target};
-use crate::setup::{self, tool};
+use crate::prepare::Kernels;
+use crate::process::{cargo, command, root, run, succeeds, target};
+use crate::setup;
 use crate::steps::{Outcome, Steps};
 use crate::{compiler, downstream, gallery, prepare, tidy};
 use anyhow::{Context, Result};
-
-/// The instruction sets that PTX must assemble for: portable code for the plain ones, Hopper's for the last.
-const ASSEMBLE_FOR: &str = "sm_80,sm_86,sm_89,sm_90,sm_90a";
 
 /// Inputs that each fuzz target tries.
 const FUZZ_CASES: &str = "20000";
@@ -16,13 +14,13 @@ const FUZZ_CASES: &str = "20000";
 /// plain `cargo test` draws new ones each time.
 const SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261124");
 
-/// Runs the steps whose names contain one of the words in `only`, or all.
-pub fn test(only: &[String]) -> Result<()> {
+/// Runs the steps whose names contain one of the words in `only`, or all steps; with `all`, on every kernel.
+pub fn test(all: bool, only: &[String]) -> Result<()> {
     let mut steps = Steps::new(only);
     steps.step("setup", || passed(setup::setup(false)));
     steps.step("tidy", || passed(tidy::tidy()));
     steps.step("format", || passed(run(&mut cargo(["fmt", "--all", "--check"]))));
-    steps.step("prepare", || passed(prepare::prepare()));
+    steps.step("kernels", || kernels(all));
     steps.step("clippy", || {
         passed(run(&mut cargo([
             "clippy",
@@ -41,16 +39,11 @@ pub fn test(only: &[String]) -> Result<()> {
     steps.step("tests", || {
         passed(run(cargo(["test", "--workspace"]).env(SEED.0, SEED.1)))
     });
-    steps.step("ptxas", assemble);
     steps.step("gallery", || passed(gallery::check_costs()));
     steps.step("example", example);
     steps.step("offline", offline);
     steps.step("downstream", || passed(downstream::downstream()));
-    steps.step("fuzz", || {
-        passed(run(cargo(["test", "--package", "drawloom-fuzz"])
-            .env("PROPTEST_CASES", FUZZ_CASES)
-            .env(SEED.0, SEED.1)))
-    });
+    steps.step("fuzz", || passed(fuzz()));
     steps.finish()
 }
 
@@ -58,26 +51,21 @@ fn passed(result: Result<()>) -> Result<Outcome> {
     result.map(|()| Outcome::Passed)
 }
 
-/// Every spec to PTX, every PTX through ptxas: no spills, no warnings, and on Hopper the order that was asked for.
-fn assemble() -> Result<Outcome> {
-    let Some(ptxas) = tool("ptxas") else {
-        return Ok(Outcome::Skipped(
-            "no ptxas in target/tools; see what setup said".to_owned(),
-        ));
-    };
-    compiler::build()?;
-    let out = target().join("assembled");
-    let mut compile = compiler::drawloom(["compile", "specs", "--assemble-for", ASSEMBLE_FOR]);
-    compile.arg("--ptxas").arg(ptxas).arg("--out").arg(out);
-    if let Some(nvdisasm) = tool("nvdisasm") {
-        compile.arg("--nvdisasm").arg(nvdisasm);
+/// Every spec to the artifacts that the other steps embed, through ptxas: `tests/device` embeds all of `specs/`.
+fn kernels(all: bool) -> Result<Outcome> {
+    let kernels = || if all { Kernels::all() } else { Kernels::few() };
+    if let Some(assembled) = kernels().assembled() {
+        return passed(prepare::prepare(&assembled));
     }
-    passed(run(&mut compile))
+    prepare::prepare(&kernels())?;
+    Ok(Outcome::Skipped(
+        "compiled, but not assembled: no ptxas in target/tools; see what setup said".to_owned(),
+    ))
 }
 
 /// A spec compiled offline and opened by path, on the CPU form, and on the GPU if there is one.
 fn offline() -> Result<Outcome> {
-    compiler::build()?;
+    compiler::build(compiler::DRAWLOOM)?;
     let out = target().join("offline");
     let spec = ["compile", "specs/streaming.attn", "--type", "f16", "--size", "d=64"];
     run(compiler::drawloom(spec).arg("--out").arg(&out))?;
@@ -92,12 +80,26 @@ fn offline() -> Result<Outcome> {
     if succeeds(&mut command("nvidia-smi", ["-L"])) {
         places.push("gpu");
     }
-    let example = ["run", "--package", "drawloom", "--example", "offline", "--"];
+    run(&mut cargo(["build", "--workspace", "--example", "offline"]))?;
+    let example = target().join("debug").join("examples").join("offline");
     for place in places {
-        run(cargo(example).arg(&manifest).arg(place))?;
+        run(command(&example, [&manifest]).arg(place))?;
     }
     Ok(Outcome::Passed)
 }
+
+/// Every fuzz target, with more cases than among the tests.
+fn fuzz() -> Result<()> {
+    let mut test = cargo(["test", "--workspace"]);
+    for entry in root().join("tests").join("fuzz").join("tests").read_dir()? {
+        if let Some(name) = entry?.path().file_stem() {
+            test.arg("--test").arg(name);
+        }
+    }
+    run(test.env("PROPTEST_CASES", FUZZ_CASES).env(SEED.0, SEED.1))
+}
+
+const EXAMPLE: &str = "drawloom-minilm";
 
 /// The sentence-embedding example, on the whole model.
 fn example() -> Result<Outcome> {
@@ -105,5 +107,6 @@ fn example() -> Result<Outcome> {
         Ok(model) => model,
         Err(error) => return Ok(Outcome::Skipped(format!("the model could not be fetched: {error:#}"))),
     };
-    passed(run(cargo(["run", "--package", "drawloom-minilm", "--"]).arg(model)))
+    compiler::build(EXAMPLE)?;
+    passed(run(&mut compiler::built(EXAMPLE, [model])))
 }

@@ -1,12 +1,14 @@
 //! `drawloom compile`.
 
+use crate::assembly::Assembly;
 use crate::input::{Choice, specs};
 use crate::report::{Done, Failure, Out};
 use clap::ValueEnum;
-use drawloom_compiler::compile::{CompileError, Compiled, Options, compile as compile_spec, kernel_name};
+use drawloom_compiler::compile::{CompileError, Compiled, compile as compile_spec, kernel_name};
 use drawloom_compiler::portfolio::portfolios;
 use drawloom_compiler::program::Program;
 use drawloom_lang::spec::Spec;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -27,15 +29,8 @@ pub struct Args {
     emit: Option<Level>,
     #[command(flatten)]
     choice: Choice,
-    /// Assembler to check every kernel with, and to read its registers from.
-    #[arg(long)]
-    ptxas: Option<PathBuf>,
-    /// Instruction sets that kernels must assemble for, without spills: each for those that run its target.
-    #[arg(long, value_delimiter = ',', default_value = "sm_80,sm_90a")]
-    assemble_for: Vec<String>,
-    /// Disassembler to read the code of kernels for Hopper with: that softmax still overlaps products, for one.
-    #[arg(long)]
-    nvdisasm: Option<PathBuf>,
+    #[command(flatten)]
+    assembly: Assembly,
 }
 
 /// What can be printed.
@@ -99,15 +94,7 @@ pub fn compile(args: &Args, out: &Out) -> Result<Done, Failure> {
     }
     std::fs::create_dir_all(&args.out).map_err(|e| Failure::io(args.out.display(), e))?;
     let mut all = Vec::new();
-    for spec in &specs {
-        let options = Options {
-            targets: args.choice.target.clone(),
-            bindings: Some(args.choice.bindings(spec)?),
-            ptxas: args.ptxas.clone(),
-            assemble_for: args.assemble_for.clone(),
-            nvdisasm: args.nvdisasm.clone(),
-        };
-        let compiled = compile_spec(spec, &options)?;
+    for (spec, compiled) in compile_all(&specs, &args.choice, &args.assembly)? {
         let (manifest, payload) = write(spec, &compiled, &args.out)?;
         out.line(format!("{}: {} kernels", spec.name, compiled.modules.len()));
         let without = reasons(&compiled);
@@ -128,6 +115,19 @@ pub fn compile(args: &Args, out: &Out) -> Result<Done, Failure> {
         });
     }
     Done::with(all)
+}
+
+/// Compiles specs, all at once.
+pub fn compile_all<'s>(
+    specs: &'s [Spec],
+    choice: &Choice,
+    assembly: &Assembly,
+) -> Result<Vec<(&'s Spec, Compiled)>, Failure> {
+    let compiled = specs.par_iter().map(|spec| {
+        let options = assembly.options(choice, spec)?;
+        Ok((spec, compile_spec(spec, &options)?))
+    });
+    compiled.collect()
 }
 
 /// The reasons for which targets have no kernels, with the number of bindings of each.

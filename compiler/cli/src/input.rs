@@ -1,6 +1,7 @@
 //! Spec files on the command line, and the choice of a binding and sizes.
 
 use crate::report::Failure;
+use drawloom_compiler::compile::few;
 use drawloom_compiler::target::{TARGETS, Target};
 use drawloom_lang::spec::{AxisRole, AxisSize, Binding, Dtype, Spec};
 use std::collections::BTreeMap;
@@ -84,6 +85,9 @@ pub struct Choice {
     /// Sizes of axes, as `d=64,i=4096`: a compiled axis takes only the sizes given for it, a run-time axis is this long.
     #[arg(long, value_delimiter = ',', value_parser = size, value_name = "AXIS=SIZE")]
     pub size: Vec<(String, u32)>,
+    /// Only types and sizes that stand for the others: the last of each type set, the largest up to 64, to 128 and to 256.
+    #[arg(long)]
+    pub few: bool,
     /// Instruction sets to make kernels for; the first must have some.
     #[arg(long, value_delimiter = ',', value_parser = target, default_value = "sm_80,sm_90a")]
     pub target: Vec<&'static Target>,
@@ -120,7 +124,10 @@ impl Choice {
                 axes.join(", ")
             )));
         }
-        let mut bindings = drawloom_lang::bindings(spec);
+        let mut bindings = match self.few {
+            true => few(spec),
+            false => drawloom_lang::bindings(spec),
+        };
         bindings.retain(|b| {
             let types = dtype.is_none_or(|d| b.types.iter().all(|t| *t == d));
             let sizes = spec.axes.iter().zip(&b.sizes).all(|(axis, size)| {

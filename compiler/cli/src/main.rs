@@ -1,5 +1,6 @@
 //! The `drawloom` command: one module per subcommand, [`report`] for how they speak, [`exit`] for how they end.
 
+mod assembly;
 mod bench;
 mod check;
 mod compile;

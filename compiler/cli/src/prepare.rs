@@ -1,10 +1,11 @@
 //! `drawloom prepare`: finds every `attn!` of a crate by letting cargo check it with the macro in record mode, so that
 //! macros and `cfg`s are seen, and compiles what was recorded.
 
-use crate::compile::write;
+use crate::assembly::Assembly;
+use crate::compile::{compile_all, write};
 use crate::exit::Exit;
+use crate::input::Choice;
 use crate::report::{Done, Failure, Out};
-use drawloom_compiler::compile::{Options, compile};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,10 @@ pub struct Args {
     /// Write nothing; fail with exit code 3 if the folder does not hold just what would be written.
     #[arg(long)]
     check: bool,
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    assembly: Assembly,
 }
 
 #[derive(serde::Serialize)]
@@ -37,25 +42,23 @@ pub fn prepare(args: &Args, out: &Out) -> Result<Done, Failure> {
     let mut wanted = BTreeSet::new();
     let mut different = Vec::new();
     let mut artifacts = Vec::new();
-    for file in files(recorded.path())? {
-        for spec in crate::input::specs(&[file])? {
-            let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(&spec));
-            let compiled = compile(&spec, &Options::default())?;
-            let (manifest, payload) = (folder.join(format!("{stem}.json")), folder.join(format!("{stem}.bin")));
-            if args.check {
-                let same = std::fs::read_to_string(&manifest).is_ok_and(|text| text == compiled.manifest)
-                    && std::fs::read(&payload).is_ok_and(|bytes| bytes == compiled.payload);
-                if !same {
-                    different.push(format!("{} differs", manifest.display()));
-                }
-            } else {
-                std::fs::create_dir_all(&folder)?;
-                write(&spec, &compiled, &folder)?;
-                out.line(format!("{stem}: {} kernels", compiled.modules.len()));
+    let specs = crate::input::specs(&files(recorded.path())?)?;
+    for (spec, compiled) in compile_all(&specs, &args.choice, &args.assembly)? {
+        let stem = drawloom_lang::artifact::file_stem(&spec.name, &drawloom_lang::key(spec));
+        let (manifest, payload) = (folder.join(format!("{stem}.json")), folder.join(format!("{stem}.bin")));
+        if args.check {
+            let same = std::fs::read_to_string(&manifest).is_ok_and(|text| text == compiled.manifest)
+                && std::fs::read(&payload).is_ok_and(|bytes| bytes == compiled.payload);
+            if !same {
+                different.push(format!("{} differs", manifest.display()));
             }
-            artifacts.push(stem);
-            wanted.extend([manifest, payload]);
+        } else {
+            std::fs::create_dir_all(&folder)?;
+            write(spec, &compiled, &folder)?;
+            out.line(format!("{stem}: {} kernels", compiled.modules.len()));
         }
+        artifacts.push(stem);
+        wanted.extend([manifest, payload]);
     }
     for stale in files(&folder)
         .unwrap_or_default()
@@ -73,8 +76,8 @@ pub fn prepare(args: &Args, out: &Out) -> Result<Done, Failure> {
     Ok(Done::with(prepared)?.unless(Exit::Differs, different))
 }
 
-/// Lets cargo check the crate with `DRAWLOOM_RECORD` set, in a target folder of its own. Cargo does not know that the
-/// macro reads that variable, so the crate's root files are touched to make it run.
+/// Lets cargo check the crate with `DRAWLOOM_RECORD` set. What the macro writes mentions that variable, so that cargo
+/// runs it anew whenever the variable is another: now, and when the crate is built next.
 fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
     let cargo = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -96,21 +99,15 @@ fn record(folder: &Path, into: &Path) -> Result<(), Failure> {
         let manifest = package["manifest_path"].as_str().map(Path::new);
         manifest.and_then(Path::parent).is_some_and(|p| p == here)
     };
-    let package = metadata["packages"].as_array().and_then(|all| all.iter().find(own));
-    let package = package.ok_or_else(|| Failure::given(format!("{} holds no package", folder.display())))?;
-    for target in package["targets"].as_array().into_iter().flatten() {
-        if let Some(path) = target["src_path"].as_str() {
-            std::fs::File::options()
-                .append(true)
-                .open(path)?
-                .set_modified(std::time::SystemTime::now())?;
-        }
+    if !metadata["packages"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|package| own(&package)))
+    {
+        return Err(Failure::given(format!("{} holds no package", folder.display())));
     }
-    let target = Path::new(metadata["target_directory"].as_str().unwrap_or("target")).join("drawloom-prepare");
     let status = cargo()
         .args(["check", "--quiet", "--all-targets"])
         .env("DRAWLOOM_RECORD", into)
-        .env("CARGO_TARGET_DIR", target)
         .status()?;
     match status.success() {
         true => Ok(()),

@@ -9,9 +9,9 @@ use crate::target::{SM_90A, Target, USUAL, assembles_for};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::artifact::{ArtifactError, Code, pack};
 use drawloom_lang::manifest::{Formula, Instance, Launch, Provenance, Report, Requires, Variant};
-use drawloom_lang::spec::{Binding, Spec};
+use drawloom_lang::spec::{AxisSize, Binding, Spec};
 use drawloom_nvptx::EmitError;
-use drawloom_nvptx::ptxas::{PtxasError, assemble, disassemble};
+use drawloom_nvptx::ptxas::{self, PtxasError, assemble, disassemble};
 use drawloom_nvptx::sass;
 use rayon::prelude::*;
 use std::path::PathBuf;
@@ -29,6 +29,11 @@ pub struct Options {
     /// Instruction sets that kernels must assemble for, without spills: each kernel for those that its target runs on
     /// ([`assembles_for`]). The first one's registers are reported.
     pub assemble_for: Vec<String>,
+    /// More of them, for the kernels of the first binding alone: what differs between instruction sets that run the same
+    /// PTX hardly depends on the binding.
+    pub assemble_once_for: Vec<String>,
+    /// Whether the artifact carries what the assembler made for `assemble_for`, beside the PTX.
+    pub cubins: bool,
     /// Disassembler to read the code of assembled kernels with: [`sass::complaints`] are errors.
     pub nvdisasm: Option<PathBuf>,
 }
@@ -40,6 +45,8 @@ impl Default for Options {
             bindings: None,
             ptxas: None,
             assemble_for: Vec::new(),
+            assemble_once_for: Vec::new(),
+            cubins: false,
             nvdisasm: None,
         }
     }
@@ -100,6 +107,9 @@ pub enum CompileError {
         /// What ptxas said.
         source: PtxasError,
     },
+    /// There is no assembler.
+    #[error(transparent)]
+    Tool(#[from] PtxasError),
     /// A kernel keeps registers in memory.
     #[error("{kernel} for {target}: {given} bytes of registers are spilled, and none may be")]
     Spills {
@@ -136,7 +146,11 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
         .unwrap_or_else(|| drawloom_lang::bindings(spec));
     let compiled: Vec<(Binding, Vec<Emitted>, Vec<Skipped>)> = bindings
         .into_par_iter()
-        .map(|binding| instance(spec, &binding, options).map(|(variants, skipped)| (binding, variants, skipped)))
+        .enumerate()
+        .map(|(n, binding)| {
+            let assembly = Assembly::new(options, n == 0);
+            instance(spec, &binding, options, &assembly).map(|(variants, skipped)| (binding, variants, skipped))
+        })
         .collect::<Result<_, _>>()?;
     let mut code = Vec::new();
     let mut skipped = Vec::new();
@@ -147,13 +161,22 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
         let mut variants = Vec::new();
         for variant in emitted {
             let first = code.len();
-            for (name, ptx) in variant.modules {
+            for (name, assembled) in &variant.modules {
                 code.push(Code {
                     target: variant.target.name.to_owned(),
                     form: "ptx".to_owned(),
-                    bytes: ptx.clone().into_bytes(),
+                    bytes: assembled.ptx.clone().into_bytes(),
+                    of: None,
                 });
-                modules.push((name, ptx));
+                modules.push((name.clone(), assembled.ptx.clone()));
+            }
+            for (n, (_, assembled)) in variant.modules.into_iter().enumerate() {
+                code.extend(assembled.cubins.into_iter().map(|(target, bytes)| Code {
+                    target,
+                    form: "cubin".to_owned(),
+                    bytes,
+                    of: Some(first + n),
+                }));
             }
             variants.push(manifest_variant(
                 &variant.member,
@@ -167,7 +190,7 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
     let provenance = Provenance {
         compiler: env!("CARGO_PKG_VERSION").to_owned(),
         llvm: drawloom_nvptx::llvm_version(),
-        ptxas: None,
+        ptxas: options.ptxas.as_deref().map(ptxas::version).transpose()?,
     };
     let (canonical, key) = (drawloom_lang::canonical(spec), drawloom_lang::key(spec));
     let (manifest, payload) = pack(&spec.name, &canonical, &key, provenance, &code, instances)?;
@@ -179,16 +202,44 @@ pub fn compile(spec: &Spec, options: &Options) -> Result<Compiled, CompileError>
     })
 }
 
-/// A variant's PTX.
+/// A variant's code, by kernel.
 struct Emitted {
     target: &'static Target,
     member: Member,
-    modules: Vec<(String, String)>,
+    modules: Vec<(String, Assembled)>,
     registers: Option<u32>,
 }
 
+/// A kernel's code.
+struct Assembled {
+    ptx: String,
+    /// Registers on the first instruction set that it was assembled for.
+    registers: Option<u32>,
+    /// Machine code by instruction set, if it is to be kept.
+    cubins: Vec<(String, Vec<u8>)>,
+}
+
+/// What kernels of a binding are assembled for, and with what.
+struct Assembly<'o> {
+    options: &'o Options,
+    targets: Vec<&'o str>,
+}
+
+impl<'o> Assembly<'o> {
+    fn new(options: &'o Options, first: bool) -> Assembly<'o> {
+        let once = options.assemble_once_for.iter().filter(|_| first);
+        let targets = options.assemble_for.iter().chain(once).map(String::as_str).collect();
+        Assembly { options, targets }
+    }
+}
+
 /// One binding: graph, operator, portfolios, and each kernel verified, emitted and, if asked, assembled.
-fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<(Vec<Emitted>, Vec<Skipped>), CompileError> {
+fn instance(
+    spec: &Spec,
+    binding: &Binding,
+    options: &Options,
+    assembly: &Assembly<'_>,
+) -> Result<(Vec<Emitted>, Vec<Skipped>), CompileError> {
     let graph = drawloom_graph::from_spec(spec, binding);
     let operator = recognise(spec, binding, &graph)?;
     let name = kernel_name(spec, binding);
@@ -211,9 +262,9 @@ fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<(Vec<Em
             let mut modules = Vec::new();
             let mut registers = None;
             for step in &member.program.kernels {
-                let (ptx, used) = emit(&step.kernel, target, options)?;
-                registers = registers.max(used);
-                modules.push((step.kernel.name.clone(), ptx));
+                let assembled = emit(&step.kernel, target, assembly)?;
+                registers = registers.max(assembled.registers);
+                modules.push((step.kernel.name.clone(), assembled));
             }
             emitted.push(Emitted {
                 target,
@@ -226,9 +277,8 @@ fn instance(spec: &Spec, binding: &Binding, options: &Options) -> Result<(Vec<Em
     Ok((emitted, skipped))
 }
 
-/// Verifies and emits one kernel; assembles it for each instruction set asked for that runs it, and returns its registers
-/// on the first.
-fn emit(kernel: &Kernel, target: &Target, options: &Options) -> Result<(String, Option<u32>), CompileError> {
+/// Verifies and emits one kernel, and assembles it for each instruction set asked for that runs it.
+fn emit(kernel: &Kernel, target: &Target, assembly: &Assembly<'_>) -> Result<Assembled, CompileError> {
     let errors = drawloom_kernel::verify::verify(kernel);
     if !errors.is_empty() {
         let listing = drawloom_kernel::verify::render(kernel, &errors);
@@ -238,11 +288,11 @@ fn emit(kernel: &Kernel, target: &Target, options: &Options) -> Result<(String, 
         });
     }
     let ptx = drawloom_nvptx::emit(kernel, &drawloom_nvptx::Options::default())?.ptx;
-    let mut registers = None;
+    let (mut registers, mut cubins) = (None, Vec::new());
+    let options = assembly.options;
     if let Some(ptxas) = &options.ptxas {
-        let wanted = options.assemble_for.iter();
-        for target in wanted.filter(|name| assembles_for(target, name)) {
-            let (kernel, target) = (kernel.name.clone(), target.clone());
+        for name in assembly.targets.iter().filter(|name| assembles_for(target, name)) {
+            let (kernel, target) = (kernel.name.clone(), (*name).to_owned());
             match assemble(&ptx, &target, ptxas) {
                 Ok(report) if report.spill_store_bytes > 0 => {
                     return Err(CompileError::Spills {
@@ -254,12 +304,15 @@ fn emit(kernel: &Kernel, target: &Target, options: &Options) -> Result<(String, 
                 Ok(report) => {
                     registers = registers.or(Some(report.registers));
                     read(&report.cubin, kernel, target, options)?;
+                    if options.cubins && options.assemble_for.iter().any(|kept| kept == name) {
+                        cubins.push(((*name).to_owned(), report.cubin));
+                    }
                 }
                 Err(source) => return Err(CompileError::Assemble { kernel, target, source }),
             }
         }
     }
-    Ok((ptx, registers))
+    Ok(Assembled { ptx, registers, cubins })
 }
 
 /// Reads a kernel's machine code, if there is a disassembler and something to look for.
@@ -326,6 +379,25 @@ fn manifest_variant(member: &Member, target: &Target, first_module: usize, regis
             ..member.report.clone()
         },
     }
+}
+
+/// The largest head sizes of a class, up to which kernels are much alike.
+const CLASSES: [u32; 3] = [64, 128, 256];
+
+/// Bindings that stand for all of a spec's: of each type set the last member, and of each axis the largest size up to 64,
+/// to 128 and to 256.
+pub fn few(spec: &Spec) -> Vec<Binding> {
+    let mut bindings = drawloom_lang::bindings(spec);
+    for (n, axis) in spec.axes.iter().enumerate() {
+        let AxisSize::OneOf(sizes) = &axis.size else { continue };
+        let largest = |class: &u32| sizes.iter().filter(|size| *size <= class).max();
+        let kept: Vec<u32> = CLASSES.iter().filter_map(largest).copied().collect();
+        bindings.retain(|b| b.sizes[n].is_none_or(|size| kept.is_empty() || kept.contains(&size)));
+    }
+    for (n, set) in spec.types.iter().enumerate() {
+        bindings.retain(|b| set.members.last() == Some(&b.types[n]));
+    }
+    bindings
 }
 
 /// The program of one binding under a given schedule, for tools and tests.

@@ -3,13 +3,13 @@
 //! This is the only place where the search, which knows schedules, meets lowering, which knows kernels.
 
 use crate::cost::{
-    self, Closed, CostError, Inputs, Resident, Sample, Table, bound_formula, lower_bound, resident_formula,
+    self, Closed, CostError, Counts, Inputs, Resident, Sample, Table, bound_formula, lower_bound, resident_formula,
     time_formula,
 };
 use crate::device::{Device, H200};
 use crate::lower::Meaning;
 use crate::lower::operator::Operator;
-use crate::program::{Program, Step, program, row_tiles, size};
+use crate::program::{Program, Step, program, row_tiles};
 use crate::schedule::{Fetch, Keys, Schedule};
 use crate::search::{Case, Chosen, Loser, Lowering, Problem, Purpose, SearchError, cases, search};
 use crate::simulate::evaluate;
@@ -21,6 +21,8 @@ use drawloom_lang::manifest::{Formula, Report};
 use drawloom_lang::spec::{AxisId, AxisRole, AxisSize};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Add;
+use std::rc::Rc;
 
 /// A member of the portfolio, ready to be emitted.
 #[derive(Clone, Debug)]
@@ -63,39 +65,88 @@ pub fn portfolio(op: &Operator, name: &str, target: &'static Target) -> Result<P
         bounded: false,
         pins: &op.spec.tile,
     };
-    // Each schedule is lowered once; the counts and the final programs share it.
-    let programs: RefCell<HashMap<Schedule, Program>> = RefCell::default();
-    let lower = |schedule: &Schedule| -> Result<Kernel, String> {
-        if let Some(program) = programs.borrow().get(schedule) {
-            return Ok(program.kernels[0].kernel.clone());
-        }
-        let number = programs.borrow().len();
-        let program = program(op, schedule, &format!("{name}_v{number}"), target.name).map_err(|e| e.to_string())?;
-        let kernel = program.kernels[0].kernel.clone();
-        programs.borrow_mut().insert(*schedule, program);
-        Ok(kernel)
-    };
-    let launch = |schedule: &Schedule, _: &Kernel, case: &Case| {
-        let programs = programs.borrow();
-        let program = &programs[schedule];
-        inputs(op, program, &program.kernels[0], &sizes(op, case), case.device)
+    let workshop = Workshop {
+        op,
+        name,
+        target,
+        programs: RefCell::default(),
+        counts: RefCell::default(),
     };
     let found = search(
         &problem,
         &Lowering {
-            kernel: &lower,
-            launch: &launch,
+            kernel: &|schedule| Ok(workshop.program(schedule)?.kernels[0].kernel.clone()),
+            count: &|schedule, _, case| {
+                let program = workshop.programs.borrow()[schedule].clone();
+                workshop.count(&program, 0, &sizes(op, case), case.device)
+            },
         },
     )?;
     let members = found
         .portfolio
         .iter()
-        .map(|chosen| member(op, &problem, &programs.borrow()[&chosen.schedule], chosen))
+        .map(|chosen| member(&workshop, &problem, chosen))
         .collect();
     Ok(Portfolio {
         members,
         losers: found.losers,
     })
+}
+
+/// Programs of schedules, each lowered once, and what their kernels do, each counted once: members of a portfolio serve
+/// several purposes, and devices launch them alike.
+struct Workshop<'a> {
+    op: &'a Operator<'a>,
+    name: &'a str,
+    target: &'static Target,
+    programs: RefCell<HashMap<Schedule, Rc<Program>>>,
+    counts: RefCell<HashMap<Launched, Rc<Counts>>>,
+}
+
+/// A launch of a schedule's kernel, by number: what its counts depend on.
+#[derive(PartialEq, Eq, Hash)]
+struct Launched {
+    schedule: Schedule,
+    kernel: usize,
+    grid: u32,
+    scalars: BTreeMap<String, i64>,
+    sizes: BTreeMap<String, u32>,
+}
+
+impl Workshop<'_> {
+    fn program(&self, schedule: &Schedule) -> Result<Rc<Program>, String> {
+        if let Some(program) = self.programs.borrow().get(schedule) {
+            return Ok(program.clone());
+        }
+        let name = format!("{}_v{}", self.name, self.programs.borrow().len());
+        let program = Rc::new(program(self.op, schedule, &name, self.target.name).map_err(|e| e.to_string())?);
+        self.programs.borrow_mut().insert(*schedule, program.clone());
+        Ok(program)
+    }
+
+    fn count(
+        &self,
+        program: &Program,
+        kernel: usize,
+        sizes: &BTreeMap<String, u32>,
+        device: &Device,
+    ) -> Result<Rc<Counts>, CostError> {
+        let step = &program.kernels[kernel];
+        let (grid, inputs) = inputs(self.op, program, step, sizes, device);
+        let launched = Launched {
+            schedule: program.schedule,
+            kernel,
+            grid,
+            scalars: inputs.scalars.clone(),
+            sizes: sizes.clone(),
+        };
+        if let Some(counts) = self.counts.borrow().get(&launched) {
+            return Ok(counts.clone());
+        }
+        let counts = Rc::new(cost::count(&step.kernel, grid, &inputs)?);
+        self.counts.borrow_mut().insert(launched, counts.clone());
+        Ok(counts)
+    }
 }
 
 /// Why a target has no portfolio.
@@ -244,38 +295,39 @@ pub fn inputs(
     (grid, inputs)
 }
 
-fn member(op: &Operator, problem: &Problem<'_>, program: &Program, chosen: &Chosen) -> Member {
+fn member(workshop: &Workshop<'_>, problem: &Problem<'_>, chosen: &Chosen) -> Member {
+    let op = workshop.op;
+    let program = workshop.programs.borrow()[&chosen.schedule].clone();
     let prediction = &chosen.predictions[chosen.predictions.len() - 1];
     let at = sizes(op, &prediction.case);
     let device = prediction.case.device;
     let mut time: Option<Formula> = None;
     let mut issued = 0;
     for (n, step) in program.kernels.iter().enumerate() {
-        let (grid, inputs) = inputs(op, program, step, &at, device);
-        let Ok(counts) = cost::count(&step.kernel, grid, &inputs) else {
+        let Ok(counts) = workshop.count(&program, n, &at, device) else {
             continue;
         };
         issued += counts.total.global_bytes();
         let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
         let own = match program.schedule.fetch {
             Fetch::Together => {
-                let closed = closed(op, program, step, n == 0, &at, device);
+                let closed = closed(op, &program, step, n == 0, &at, device);
                 time_formula(&footprint, &counts, &closed, &H200)
             }
-            Fetch::Producer => match resident(op, problem, program, step) {
+            Fetch::Producer => match resident(workshop, problem, &program, n) {
                 Ok(formula) => formula,
                 Err(_) => continue,
             },
         };
         time = Some(match time {
             None => own,
-            Some(sum) => Formula::Add(Box::new(sum), Box::new(own)),
+            Some(sum) => sum + own,
         });
     }
     let wide: BTreeMap<String, u64> = at.iter().map(|(k, &v)| (k.clone(), v.into())).collect();
     Member {
         purpose: chosen.purpose,
-        program: program.clone(),
+        program: Program::clone(&program),
         time: time.unwrap_or(Formula::Const(i64::MAX / 4)),
         report: Report {
             schedule: program.kernels.iter().map(|_| program.schedule.to_string()).collect(),
@@ -290,17 +342,21 @@ fn member(op: &Operator, problem: &Problem<'_>, program: &Program, chosen: &Chos
 }
 
 /// The closed form of a kernel whose CTAs stay, from a short, a medium and a long sequence.
-fn resident(op: &Operator, problem: &Problem<'_>, program: &Program, step: &Step) -> Result<Formula, CostError> {
+fn resident(
+    workshop: &Workshop<'_>,
+    problem: &Problem<'_>,
+    program: &Program,
+    kernel: usize,
+) -> Result<Formula, CostError> {
+    let (op, step) = (workshop.op, &program.kernels[kernel]);
     let schedule = &program.schedule;
-    let keys = size(op, op.attend.key);
-    let tiles = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(schedule.block_n.into())));
+    let tiles = op.extent(op.attend.key).ceil_div(schedule.block_n);
     let footprint = cost::Footprint::of(&step.kernel, cost::estimate_registers(&step.kernel));
     let sample = |purpose: Purpose| {
         let cases = cases(problem, purpose);
         let case = cases.last().expect("invariant: purposes of sequences have cases");
         let at = sizes(op, case);
-        let (grid, inputs) = inputs(op, program, step, &at, case.device);
-        let counts = cost::count(&step.kernel, grid, &inputs)?;
+        let counts = workshop.count(program, kernel, &at, case.device)?;
         let tiles = evaluate(&tiles, &at, 1, case.device).unwrap_or(1).max(1) as u64;
         Ok(Sample::new(&footprint, &counts, tiles, case.device))
     };
@@ -329,17 +385,12 @@ fn closed(
     device: &Device,
 ) -> Closed {
     let schedule = &program.schedule;
-    let keys = size(op, op.attend.key);
-    let workspace = program
-        .workspace
-        .iter()
-        .cloned()
-        .reduce(|a, b| Formula::Add(Box::new(a), Box::new(b)));
+    let workspace = program.workspace.iter().cloned().reduce(Formula::add);
     let (tiles, bytes) = if main {
-        let tiles = Formula::CeilDiv(Box::new(keys), Box::new(Formula::Const(schedule.block_n.into())));
+        let tiles = op.extent(op.attend.key).ceil_div(schedule.block_n);
         let tiles = match schedule.keys {
             Keys::All => tiles,
-            Keys::Split => Formula::CeilDiv(Box::new(tiles), Box::new(Formula::Splits)),
+            Keys::Split => tiles.ceil_div(Formula::Splits),
         };
         (tiles, bound_formula(op.spec, op.binding))
     } else {

@@ -1,15 +1,15 @@
 //! A program: the ordered kernels of one variant, the buffers between them, and every launch parameter as a formula over
 //! run-time sizes. What is fused and what is not is decided here and only here.
 
-use crate::lower::attend::{Numbers, attend};
+use crate::lower::attend::{Numbers, attend, tiles};
 use crate::lower::merge::{ROWS_PER_CTA, merge};
 use crate::lower::operator::Operator;
 use crate::lower::{Lowered, Meaning, Unsupported};
 use crate::passes::overlapped;
-use crate::schedule::{Fetch, Keys, Pack, Schedule};
+use crate::schedule::{Fetch, Keys, Schedule};
 use drawloom_kernel::ir::Kernel;
 use drawloom_lang::manifest::{Arg, DeviceFact, Formula};
-use drawloom_lang::spec::AxisId;
+use std::ops::Mul;
 
 /// One variant of an operator.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                 .meaning
                 .iter()
                 .filter_map(|m| match m {
-                    Meaning::Partial { axes, .. } => Some(mul(product(axes), Formula::Const(4))),
+                    Meaning::Partial { axes, .. } => Some(product(axes) * 4),
                     Meaning::Tensor(_)
                     | Meaning::Size(_)
                     | Meaning::Splits
@@ -71,9 +71,10 @@ pub fn program(op: &Operator, schedule: &Schedule, name: &str, target: &str) -> 
                     | Meaning::Scalar(_) => None,
                 })
                 .collect();
-            let main = step(op, schedule, main, mul(tiles.clone(), Formula::Splits))?;
-            let rows = outer_sizes(op).into_iter().fold(queries(op), mul);
-            let grid = Formula::CeilDiv(Box::new(rows), Box::new(Formula::Const(i64::from(ROWS_PER_CTA))));
+            let main = step(op, schedule, main, tiles.clone() * Formula::Splits)?;
+            let outer = op.outer().into_iter().map(|a| op.extent(a));
+            let rows = outer.fold(op.extent(op.attend.query), Formula::mul);
+            let grid = rows.ceil_div(ROWS_PER_CTA);
             let merge = step(op, schedule, merge(op, &format!("{name}_merge"), target)?, grid)?;
             Ok(Program {
                 schedule: *schedule,
@@ -141,63 +142,16 @@ fn arguments(op: &Operator, meaning: &Meaning) -> Vec<Arg> {
 
 /// Query tiles, or CTAs of one split.
 pub(crate) fn row_tiles(op: &Operator, schedule: &Schedule) -> Formula {
-    let packed = match schedule.pack {
-        Pack::Queries => None,
-        Pack::QueriesAndHeads => op.group(),
-    };
-    let block = Formula::Const(i64::from(schedule.block_m));
-    let size = |a: AxisId| size(op, a);
-    match packed {
-        None => {
-            let tiles = Formula::CeilDiv(Box::new(queries(op)), Box::new(block));
-            outer_sizes(op).into_iter().fold(tiles, mul)
-        }
-        Some((g, h)) => {
-            // `h / g` is exact.
-            let ratio = Formula::CeilDiv(
-                Box::new(size(h)),
-                Box::new(Formula::Max(Box::new(size(g)), Box::new(Formula::Const(1)))),
-            );
-            let rows = mul(queries(op), ratio);
-            let tiles = Formula::CeilDiv(Box::new(rows), Box::new(block));
-            op.outer()
-                .into_iter()
-                .fold(tiles, |all, a| mul(all, size(if a == h { g } else { a })))
-        }
-    }
+    let (tiles, heads) = tiles(op, schedule);
+    heads.into_iter().fold(tiles, Formula::mul)
 }
 
 /// Enough splits to fill the device about once with CTAs that see at least two key tiles each.
 fn splits(op: &Operator, schedule: &Schedule, tiles: Formula) -> Formula {
-    let resident = i64::from(schedule.min_ctas);
-    let wanted = mul(Formula::Device(DeviceFact::Sms), Formula::Const(resident));
-    let at_least_one = Formula::Max(Box::new(tiles), Box::new(Formula::Const(1)));
-    let fill = Formula::CeilDiv(Box::new(wanted), Box::new(at_least_one));
-    let keys = size(op, op.attend.key);
-    let most = Formula::CeilDiv(
-        Box::new(keys),
-        Box::new(Formula::Const(2 * i64::from(schedule.block_n))),
-    );
-    Formula::Max(
-        Box::new(Formula::Const(1)),
-        Box::new(Formula::Min(Box::new(fill), Box::new(most))),
-    )
-}
-
-fn queries(op: &Operator) -> Formula {
-    size(op, op.attend.query)
-}
-
-fn outer_sizes(op: &Operator) -> Vec<Formula> {
-    op.outer().into_iter().map(|a| size(op, a)).collect()
-}
-
-/// The size of an axis: compiled in, or the call's.
-pub(crate) fn size(op: &Operator, axis: AxisId) -> Formula {
-    match op.size(axis) {
-        Some(n) => Formula::Const(i64::from(n)),
-        None => Formula::Size(op.spec.axes[axis.index()].name.clone()),
-    }
+    let wanted = Formula::Device(DeviceFact::Sms) * schedule.min_ctas;
+    let fill = wanted.ceil_div(tiles.max(1));
+    let most = op.extent(op.attend.key).ceil_div(2 * schedule.block_n);
+    Formula::Const(1).max(fill.min(most))
 }
 
 fn product(axes: &[String]) -> Formula {
@@ -207,16 +161,7 @@ fn product(axes: &[String]) -> Formula {
             (_, Ok(n)) => Formula::Const(n),
             (_, Err(_)) => Formula::Size(name.clone()),
         })
-        .fold(Formula::Const(1), mul)
-}
-
-/// `a * b`, without multiplying by one.
-fn mul(a: Formula, b: Formula) -> Formula {
-    match (a, b) {
-        (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
-        (Formula::Const(x), Formula::Const(y)) => Formula::Const(x * y),
-        (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
-    }
+        .fold(Formula::Const(1), Formula::mul)
 }
 
 #[cfg(test)]
@@ -255,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_producer_gets_maps_of_what_it_fetches_and_of_nothing_else() {
-        use crate::schedule::{QueryHome, Reference, Staging};
+        use crate::schedule::{Reference, Staging};
         let text = include_str!("../../../specs/causal.attn");
         let spec = drawloom_lang::parse_str("causal", text)
             .expect("the spec is right")
@@ -264,21 +209,7 @@ mod tests {
         let binding = (bindings.iter().find(|b| b.sizes.contains(&Some(128)))).expect("heads of 128 are compiled");
         let graph = drawloom_graph::from_spec(&spec, binding);
         let op = crate::lower::operator::recognise(&spec, binding, &graph).expect("it has a kernel form");
-        let schedule = Schedule {
-            block_m: 128,
-            block_n: 128,
-            warps: 8,
-            stages: 2,
-            query: QueryHome::Shared,
-            access: 16,
-            pack: Pack::Queries,
-            keys: Keys::All,
-            min_ctas: 1,
-            fetch: Fetch::Producer,
-            reference: Reference::Running,
-            staging: Staging::Own,
-            queries: 1,
-        };
+        let schedule = Schedule::with_producer(128, 128, 2, Reference::Running, Staging::Own);
         let program = program(&op, &schedule, "k", schedule.target().name).expect("it has a kernel form");
         let step = &program.kernels[0];
         let maps: Vec<&Arg> = step

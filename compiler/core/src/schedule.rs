@@ -34,6 +34,9 @@ pub struct Schedule {
     pub queries: u32,
 }
 
+/// Query tiles that a CTA which stays takes at most: of so many, a reference that may fail keeps verdicts.
+pub const MAX_TILES: u32 = 64;
+
 /// Where results lie in shared memory before they are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Staging {
@@ -94,6 +97,34 @@ pub enum Keys {
 }
 
 impl Schedule {
+    /// A producer beside warpgroups that compute, 64 rows of the query tile each.
+    pub fn with_producer(block_m: u32, block_n: u32, stages: u32, reference: Reference, staging: Staging) -> Schedule {
+        Schedule {
+            block_m,
+            block_n,
+            warps: block_m / 16,
+            stages,
+            query: QueryHome::Shared,
+            access: 16,
+            pack: Pack::Queries,
+            keys: Keys::All,
+            min_ctas: 1,
+            fetch: Fetch::Producer,
+            reference,
+            staging,
+            queries: 1,
+        }
+    }
+
+    /// Verdicts that a CTA keeps in shared memory: where the reference may fail, one for each query tile and warp, and one
+    /// over all tiles for each warp.
+    pub fn verdicts(&self) -> u32 {
+        match self.reference {
+            Reference::First => (MAX_TILES + 1) * self.warps,
+            Reference::Running | Reference::Zero => 0,
+        }
+    }
+
     /// The oldest target that has what the schedule needs.
     pub fn target(&self) -> &'static Target {
         match self.fetch {

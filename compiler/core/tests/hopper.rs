@@ -7,7 +7,7 @@ use drawloom_compiler::cost::{self, Footprint};
 use drawloom_compiler::device::{Device, H100};
 use drawloom_compiler::lower::operator::{Operator, recognise};
 use drawloom_compiler::portfolio::{inputs, portfolio, sizes};
-use drawloom_compiler::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
+use drawloom_compiler::schedule::{Reference, Schedule, Staging};
 use drawloom_compiler::search::{Case, Loser, Reason};
 use drawloom_compiler::simulate::evaluate;
 use drawloom_compiler::target::SM_90A;
@@ -61,26 +61,17 @@ fn rows() -> Vec<Row> {
             let fields: Vec<&str> = line.split(',').collect();
             let n = |at: usize| fields[at].parse::<u32>().expect("a number");
             let ns = |at: usize| fields[at].parse::<f64>().expect("a time") * 1e6;
+            let reference = match fields[5] {
+                "first" => Reference::First,
+                _ => Reference::Running,
+            };
+            let staging = match fields[6] {
+                "own" => Staging::Own,
+                _ => Staging::Query,
+            };
             let schedule = Schedule {
-                block_m: n(2),
-                block_n: n(3),
-                warps: n(2) / 16,
-                stages: n(4),
-                query: QueryHome::Shared,
-                access: 16,
-                pack: Pack::Queries,
-                keys: Keys::All,
-                min_ctas: 1,
-                fetch: Fetch::Producer,
-                reference: match fields[5] {
-                    "first" => Reference::First,
-                    _ => Reference::Running,
-                },
-                staging: match fields[6] {
-                    "own" => Staging::Own,
-                    _ => Staging::Query,
-                },
                 queries: n(7),
+                ..Schedule::with_producer(n(2), n(3), n(4), reference, staging)
             };
             Row {
                 spec: fields[0].to_owned(),

@@ -22,19 +22,8 @@ use std::collections::BTreeMap;
 fn producer_schedules() -> Vec<(Schedule, Option<u32>)> {
     let form = |groups: u32, block_n, stages, reference, staging| {
         let schedule = Schedule {
-            block_m: 64 * groups,
-            block_n,
-            warps: 4 * groups,
-            stages,
-            query: QueryHome::Shared,
-            access: 16,
-            pack: Pack::Queries,
-            keys: Keys::All,
-            min_ctas: 1,
-            fetch: Fetch::Producer,
-            reference,
-            staging,
             queries: if staging == Staging::Own { 2 } else { 1 },
+            ..Schedule::with_producer(64 * groups, block_n, stages, reference, staging)
         };
         (schedule, None)
     };

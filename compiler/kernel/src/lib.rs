@@ -2,6 +2,7 @@
 //!
 //! In: a [`Kernel`](ir::Kernel), from the lowering, a pass, or [`text::parse`]. Out: its text, the list of what is wrong
 //! with it ([`verify`]), or what a launch of it does on a machine without a GPU ([`interp`]).
+pub mod code;
 pub mod interp;
 pub mod ir;
 pub mod target;

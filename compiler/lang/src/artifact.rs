@@ -43,6 +43,8 @@ pub struct Code {
     pub form: String,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// Of a cubin: [`Module::of`].
+    pub of: Option<usize>,
 }
 
 /// Why an artifact is refused.
@@ -140,6 +142,7 @@ pub fn pack(
             length: packed.len() as u64,
             code_length: code.bytes.len() as u64,
             sha256: sha256_hex(&code.bytes),
+            of: code.of,
         });
         payload.extend(packed);
     }

@@ -5,6 +5,7 @@
 
 use crate::spec::{Binding, Dtype};
 use serde::{Deserialize, Serialize};
+use std::ops::{Add, Mul, Sub};
 
 /// The artifact ABI: raised when the meaning of anything here or of a kernel's parameters changes.
 ///
@@ -41,7 +42,7 @@ pub struct Provenance {
     pub compiler: String,
     /// LLVM's version.
     pub llvm: String,
-    /// Assembler that checked or made cubins, if any.
+    /// The assembler that checked the kernels, and made the cubins where there are any: its version.
     pub ptxas: Option<String>,
 }
 
@@ -60,6 +61,10 @@ pub struct Module {
     pub code_length: u64,
     /// SHA-256 of the code, 64 hex digits.
     pub sha256: String,
+    /// Of a cubin: the module that it was assembled from, by number. Launches name that one; a launcher on a device of just
+    /// this instruction set may take the cubin instead, and one that does not know this field never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<usize>,
 }
 
 /// The kernels for one choice of types and sizes.
@@ -233,7 +238,72 @@ pub enum Leaf<'f> {
     Device(DeviceFact),
 }
 
+/// A constant.
+macro_rules! constants {
+    ($($ty:ty),*) => {$(
+        impl From<$ty> for Formula {
+            fn from(n: $ty) -> Formula {
+                Formula::Const(n.into())
+            }
+        }
+    )*};
+}
+
+constants!(i32, u32, i64);
+
+impl<T: Into<Formula>> Add<T> for Formula {
+    type Output = Formula;
+
+    fn add(self, other: T) -> Formula {
+        Formula::Add(Box::new(self), Box::new(other.into()))
+    }
+}
+
+impl<T: Into<Formula>> Sub<T> for Formula {
+    type Output = Formula;
+
+    fn sub(self, other: T) -> Formula {
+        Formula::Sub(Box::new(self), Box::new(other.into()))
+    }
+}
+
+/// Without multiplying by one; a product of constants is a constant.
+impl<T: Into<Formula>> Mul<T> for Formula {
+    type Output = Formula;
+
+    fn mul(self, other: T) -> Formula {
+        match (self, other.into()) {
+            (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
+            (Formula::Const(x), Formula::Const(y)) if x.checked_mul(y).is_some() => Formula::Const(x * y),
+            (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
+        }
+    }
+}
+
 impl Formula {
+    /// The size of an axis.
+    pub fn size(axis: &str) -> Formula {
+        Formula::Size(axis.to_owned())
+    }
+
+    /// The quotient, rounded up.
+    #[must_use]
+    pub fn ceil_div(self, by: impl Into<Formula>) -> Formula {
+        Formula::CeilDiv(Box::new(self), Box::new(by.into()))
+    }
+
+    /// The smaller.
+    #[must_use]
+    pub fn min(self, other: impl Into<Formula>) -> Formula {
+        Formula::Min(Box::new(self), Box::new(other.into()))
+    }
+
+    /// The larger.
+    #[must_use]
+    pub fn max(self, other: impl Into<Formula>) -> Formula {
+        Formula::Max(Box::new(self), Box::new(other.into()))
+    }
+
     /// The value; `None` where a leaf has none, arithmetic overflows, or a divisor is not positive. Allocates nothing.
     pub fn evaluate<'f>(&'f self, leaf: &dyn Fn(Leaf<'f>) -> Option<i64>) -> Option<i64> {
         let both = |a: &'f Formula, b: &'f Formula| Some((a.evaluate(leaf)?, b.evaluate(leaf)?));

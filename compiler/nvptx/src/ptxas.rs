@@ -123,6 +123,21 @@ fn run(tool: &Path, args: &[&OsStr]) -> Result<Output, PtxasError> {
     })
 }
 
+/// The version of ptxas, such as `13.5.37`.
+///
+/// # Errors
+/// [`PtxasError::Io`] if it cannot be run, or does not say.
+pub fn version(ptxas_path: &Path) -> Result<String, PtxasError> {
+    let output = run(ptxas_path, &["--version".as_ref()])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let words = text.split_whitespace();
+    let version = words.rev().find_map(|word| word.strip_prefix('V'));
+    version.map(str::to_owned).ok_or_else(|| PtxasError::Io {
+        tool: ptxas_path.into(),
+        source: io::Error::other("it does not say its version"),
+    })
+}
+
 /// Assembles PTX for a target such as `sm_80` or `sm_90a`.
 ///
 /// # Errors

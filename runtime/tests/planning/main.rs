@@ -74,6 +74,18 @@ fn architecture_specific_code_runs_on_its_architecture_alone() {
 }
 
 #[test]
+fn a_cubin_is_taken_on_its_own_architecture_alone() {
+    let artifact = artifact();
+    let taken = |capability| [0, 1].map(|ptx| device("", capability, 1, 0).code_of(artifact.manifest(), ptx));
+    assert_eq!(taken((8, 6)), [2, 1]);
+    assert_eq!(taken((9, 0)), [3, 4]);
+    // Elsewhere the PTX, though a cubin for 8.6 would run on 8.9.
+    for capability in [(8, 0), (8, 9), (10, 0), (12, 0)] {
+        assert_eq!(taken(capability), [0, 1], "{capability:?}");
+    }
+}
+
+#[test]
 fn misaligned_memory_gets_the_variant_that_takes_it() {
     let mut case = case(4, 32, 8, 4096, 4096, 128);
     case.tensors[1].address += 2;

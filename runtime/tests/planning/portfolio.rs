@@ -159,6 +159,13 @@ pub fn artifact_of(variants: Vec<Variant>) -> Result<Artifact, Error> {
         target: target.into(),
         form: "ptx".into(),
         bytes: format!("// {target}").into(),
+        of: None,
+    };
+    let cubin = |target: &str, of| Code {
+        target: target.into(),
+        form: "cubin".into(),
+        bytes: format!("cubin for {target}").into(),
+        of: Some(of),
     };
     let instance = |dtype, d| Instance {
         binding: Binding {
@@ -176,7 +183,13 @@ pub fn artifact_of(variants: Vec<Variant>) -> Result<Artifact, Error> {
             llvm: "0".into(),
             ptxas: None,
         },
-        &[code("sm_80"), code("sm_90a")],
+        &[
+            code("sm_80"),
+            code("sm_90a"),
+            cubin("sm_86", 0),
+            cubin("sm_90", 0),
+            cubin("sm_90a", 1),
+        ],
         vec![
             instance(Dtype::Bf16, 64),
             instance(Dtype::Bf16, 128),

@@ -1,9 +1,9 @@
 //! The CPU form as an engine of the suite.
 
-use crate::memory::{scalars, view};
+use crate::memory::scalars;
 use drawloom::cudarc::driver::{CudaStream, SyncOnDrop};
 use drawloom::half::{bf16, f16};
-use drawloom::{Arguments, Dtype, Embedded, HostMut, HostRef, Input, Output, Place, View};
+use drawloom::{Arguments, Dtype, Embedded, HostMut, HostRef, Input, MAX_RANK, Output, Place, View};
 use drawloom_tests::{Case, Engine, Outputs, Tensor};
 
 /// The CPU form of the spec of each case.
@@ -81,14 +81,16 @@ impl Argument {
             Cells::F32(cells) => (cells.as_ptr() as u64, cells.len()),
             Cells::I32(cells) => (cells.as_ptr() as u64, cells.len()),
         };
-        let view = view(
-            tensor.dtype,
-            &tensor.shape,
-            &tensor.strides(),
+        let fixed = |from: &[usize]| std::array::from_fn(|n| from.get(n).copied().unwrap_or(0));
+        let view = View {
+            dtype: tensor.dtype,
+            rank: tensor.shape.len().min(MAX_RANK),
+            shape: fixed(&tensor.shape),
+            strides: fixed(&tensor.strides()),
             address,
             len,
-            Place::Host,
-        );
+            place: Place::Host,
+        };
         Argument { cells, view }
     }
 }

@@ -1,8 +1,7 @@
 //! How tensors of a case lie in memory when nothing is left to chance: where each element is, canaries around, poison
 //! between, and arguments of any rank and type over it.
 
-use drawloom::cudarc::driver::{CudaStream, SyncOnDrop};
-use drawloom::{HostMut, HostRef, Input, MAX_RANK, Output, Place, Scalar, View};
+use drawloom::{Error, RawTensor, Scalar};
 use drawloom_tests::Tensor;
 use drawloom_tests::tensor::{indices, width};
 
@@ -107,67 +106,17 @@ impl Laid {
     }
 
     /// The tensor as an argument, its image at this device address.
-    pub fn raw(&self, address: u64) -> Raw {
+    ///
+    /// # Safety
+    /// As for [`RawTensor::new`], of the whole image.
+    ///
+    /// # Errors
+    /// As there: more axes than a tensor may have.
+    pub unsafe fn raw(&self, address: u64) -> Result<RawTensor, Error> {
         let end = self.places.iter().max().map_or(self.base, |last| last + self.width);
-        Raw(view(
-            self.dtype,
-            &self.shape,
-            &self.strides,
-            address + self.base as u64,
-            (end - self.base) / self.width,
-            Place::Raw,
-        ))
-    }
-}
-
-/// A view of any rank.
-pub fn view(
-    dtype: drawloom::Dtype,
-    shape: &[usize],
-    strides: &[usize],
-    address: u64,
-    len: usize,
-    place: Place,
-) -> View {
-    let fixed = |from: &[usize]| std::array::from_fn(|n| from.get(n).copied().unwrap_or(0));
-    View {
-        dtype,
-        rank: shape.len().min(MAX_RANK),
-        shape: fixed(shape),
-        strides: fixed(strides),
-        address,
-        len,
-        place,
-    }
-}
-
-/// An argument in device memory that the harness owns until it has waited for the stream.
-#[derive(Clone, Copy, Debug)]
-pub struct Raw(View);
-
-// SAFETY: the address and length are of an allocation that the harness keeps until the stream has been waited for.
-unsafe impl Input for Raw {
-    fn view(&self) -> View {
-        self.0
-    }
-    fn device<'s>(&'s self, _: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
-        Some((self.0.address, None))
-    }
-    fn host(&self) -> Option<HostRef<'_>> {
-        None
-    }
-}
-
-// SAFETY: as above; the harness uses the allocation of an output for nothing else meanwhile.
-unsafe impl Output for Raw {
-    fn view(&self) -> View {
-        self.0
-    }
-    fn device<'s>(&'s mut self, _: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
-        Some((self.0.address, None))
-    }
-    fn host(&mut self) -> Option<HostMut<'_>> {
-        None
+        let (base, len) = (address + self.base as u64, (end - self.base) / self.width);
+        // SAFETY: the tensor lies within the image, for which the caller promises.
+        unsafe { RawTensor::new(self.dtype, base, len, &self.shape, &self.strides) }
     }
 }
 

@@ -66,9 +66,15 @@ fn artifact() -> (String, Vec<u8>) {
         target: "sm_80".to_owned(),
         form: "ptx".to_owned(),
         bytes: b"a module's text".repeat(20),
+        of: None,
+    };
+    let cubin = Code {
+        form: "cubin".to_owned(),
+        of: Some(0),
+        ..code.clone()
     };
     let (form, key) = (drawloom_lang::canonical(&specs[0]), drawloom_lang::key(&specs[0]));
-    pack("small", &form, &key, provenance, &[code], instances).expect("the parts make an artifact")
+    pack("small", &form, &key, provenance, &[code, cubin], instances).expect("the parts make an artifact")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use drawloom_lang::manifest::Formula;
 use drawloom_lang::spec::{AxisId, Binding, Dtype, ElemType, Spec};
 use std::collections::BTreeMap;
+use std::ops::{Add, Mul};
 
 /// Bytes that any kernel for the spec must move at these run-time sizes, by axis name.
 ///
@@ -37,11 +38,9 @@ pub fn bound_formula(spec: &Spec, binding: &Binding) -> Formula {
                     None => named.push(Formula::Size(spec.axes[a.index()].name.clone())),
                 }
             }
-            named
-                .into_iter()
-                .fold(Formula::Const(constant), |p, f| Formula::Mul(Box::new(p), Box::new(f)))
+            named.into_iter().fold(Formula::Const(constant), Formula::mul)
         })
-        .reduce(|a, b| Formula::Add(Box::new(a), Box::new(b)))
+        .reduce(Formula::add)
         .unwrap_or(Formula::Const(0))
 }
 

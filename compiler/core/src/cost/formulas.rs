@@ -34,6 +34,7 @@ use super::time::{Footprint, LAUNCH_NS, busiest, cta_cycles, occupancy};
 use super::{Counts, Work};
 use crate::device::Device;
 use drawloom_lang::manifest::{DeviceFact, Formula};
+use std::ops::Add;
 
 /// What the closed form of one kernel needs to know beside its counts.
 #[derive(Clone, PartialEq, Debug)]
@@ -101,10 +102,10 @@ impl Sample {
 /// The time in nanoseconds of a kernel whose CTAs stay, from samples of rising length.
 pub fn resident_formula(resident: &Resident, samples: [Sample; 3]) -> Formula {
     let ctas = at_least_one(resident.grid.clone());
-    let rounds = Formula::CeilDiv(Box::new(resident.query_tiles.clone()), Box::new(ctas.clone()));
+    let rounds = resident.query_tiles.clone().ceil_div(ctas.clone());
     let rounds_of = |s: &Sample| (s.query_tiles / s.ctas).ceil();
     let (steps, steps_of): (Formula, [f64; 3]) = if resident.even {
-        let steps = mul(rounds.clone(), resident.tiles.clone());
+        let steps = rounds.clone() * resident.tiles.clone();
         (steps, samples.map(|s| rounds_of(&s) * s.tiles))
     } else {
         // In 1/1024 of a key tile.
@@ -117,22 +118,15 @@ pub fn resident_formula(resident: &Resident, samples: [Sample; 3]) -> Formula {
             };
             let at_zero = b.visited() - slope * b.tiles;
             let scaled = |x: f64| Formula::Const((x * SHARE as f64).round() as i64);
-            add(scaled(at_zero), mul(resident.tiles.clone(), scaled(slope)))
+            scaled(at_zero) + resident.tiles.clone() * scaled(slope)
         };
-        let lines = Formula::Min(
-            Box::new(line(&samples[0], &samples[1])),
-            Box::new(line(&samples[1], &samples[2])),
-        );
-        let visited = Formula::Max(Box::new(Formula::Const(SHARE as i64)), Box::new(lines));
-        let all = mul(resident.query_tiles.clone(), visited.clone());
-        let share = Formula::CeilDiv(Box::new(all), Box::new(mul(ctas, Formula::Const(SHARE as i64))));
-        let twice = Formula::CeilDiv(
-            Box::new(mul(visited, Formula::Const(2))),
-            Box::new(Formula::Const(SHARE as i64)),
-        );
-        let longest = Formula::Min(Box::new(resident.tiles.clone()), Box::new(twice));
-        let steps = Formula::Max(Box::new(share), Box::new(longest));
-        (steps, samples.map(|s| s.steps / s.ctas))
+        let lines = line(&samples[0], &samples[1]).min(line(&samples[1], &samples[2]));
+        let visited = Formula::Const(SHARE).max(lines);
+        let all = resident.query_tiles.clone() * visited.clone();
+        let share = all.ceil_div(ctas * SHARE);
+        let twice = (visited * 2).ceil_div(SHARE);
+        let longest = resident.tiles.clone().min(twice);
+        (share.max(longest), samples.map(|s| s.steps / s.ctas))
     };
     // fixed * rounds + step * steps = cycles, at the first and the last sample.
     let [short, _, long] = [0, 1, 2].map(|n| (rounds_of(&samples[n]), steps_of[n].max(1.0), samples[n].cycles));
@@ -140,58 +134,34 @@ pub fn resident_formula(resident: &Resident, samples: [Sample; 3]) -> Formula {
     let fixed = (short.2 * long.1 - long.2 * short.1) / determinant;
     let fixed = if fixed.is_finite() { fixed.max(0.0) } else { 0.0 };
     let step = ((long.2 - fixed * long.0) / long.1).max(0.0);
-    let cycles = add(
-        mul(rounds, Formula::Const(fixed.round() as i64)),
-        mul(steps, Formula::Const(step.round() as i64)),
-    );
-    let compute = Formula::CeilDiv(
-        Box::new(mul(cycles, Formula::Const(1000))),
-        Box::new(at_least_one(Formula::Device(DeviceFact::ClockMhz))),
-    );
-    add(
-        Formula::Const(LAUNCH_NS as i64),
-        Formula::Max(Box::new(compute), Box::new(traffic(&resident.bytes))),
-    )
+    let cycles = rounds * (fixed.round() as i64) + steps * (step.round() as i64);
+    launch(cycles, &resident.bytes)
+}
+
+/// Nanoseconds of a launch whose busiest multiprocessor takes so many cycles, and which moves so many bytes.
+fn launch(cycles: Formula, bytes: &Formula) -> Formula {
+    let compute = (cycles * 1000).ceil_div(at_least_one(Formula::Device(DeviceFact::ClockMhz)));
+    Formula::Const(LAUNCH_NS as i64) + compute.max(traffic(bytes))
 }
 
 /// Nanoseconds in which the DRAM moves so many bytes.
 fn traffic(bytes: &Formula) -> Formula {
-    Formula::CeilDiv(
-        Box::new(mul(bytes.clone(), Formula::Const(1000))),
-        Box::new(at_least_one(Formula::Device(DeviceFact::BytesPerMicrosecond))),
-    )
+    (bytes.clone() * 1000).ceil_div(at_least_one(Formula::Device(DeviceFact::BytesPerMicrosecond)))
 }
 
 /// The denominator of the share of visited tiles.
-const SHARE: u64 = 1024;
+const SHARE: i64 = 1024;
 
 /// The time of one kernel in nanoseconds. `counts` are its counts at a representative size, `device` the one whose
 /// rates split the cycles of a tile; the result holds for every device.
 pub fn time_formula(of: &Footprint, counts: &Counts, closed: &Closed, device: &Device) -> Formula {
     let ctas = counts.groups.iter().map(|g| g.ctas).sum::<u64>().max(1);
-    let traffic = traffic(&closed.bytes);
     let resident = occupancy(of, device).ctas.max(1);
     let mean = mean(&counts.total, ctas);
-    let share = Formula::CeilDiv(
-        Box::new(closed.grid.clone()),
-        Box::new(at_least_one(Formula::Device(DeviceFact::Sms))),
-    );
+    let share = (closed.grid.clone()).ceil_div(at_least_one(Formula::Device(DeviceFact::Sms)));
     let one = cycles(of, &mean, closed, 1, device);
-    let busiest = Formula::CeilDiv(
-        Box::new(mul(share, cycles(of, &mean, closed, resident, device))),
-        Box::new(Formula::Const(resident.into())),
-    );
-    let compute = Formula::CeilDiv(
-        Box::new(mul(
-            Formula::Max(Box::new(one), Box::new(busiest)),
-            Formula::Const(1000),
-        )),
-        Box::new(at_least_one(Formula::Device(DeviceFact::ClockMhz))),
-    );
-    add(
-        Formula::Const(LAUNCH_NS as i64),
-        Formula::Max(Box::new(compute), Box::new(traffic)),
-    )
+    let busiest = (share * cycles(of, &mean, closed, resident, device)).ceil_div(resident);
+    launch(one.max(busiest), &closed.bytes)
 }
 
 /// Cycles of a CTA that shares its multiprocessor with `resident - 1` others.
@@ -231,19 +201,14 @@ fn cycles(of: &Footprint, mean: &Work, closed: &Closed, resident: u32, device: &
     for (_, rate, fact, faster) in kinds.into_iter().filter(|kind| kind.0) {
         let cycles = 2.0 * (slow - per_tile(at(&faster))).max(0.0);
         other -= cycles;
-        products.push(Formula::CeilDiv(
-            Box::new(Formula::Const((cycles * f64::from(rate)).ceil() as i64)),
-            Box::new(at_least_one(Formula::Device(fact))),
-        ));
+        let operations = Formula::Const((cycles * f64::from(rate)).ceil() as i64);
+        products.push(operations.ceil_div(at_least_one(Formula::Device(fact))));
     }
     let other = Formula::Const(other.max(0.0).ceil() as i64);
-    let tile = products.into_iter().fold(other, add);
+    let tile = products.into_iter().fold(other, Formula::add);
     let visited = (tiles / closed.tiles_counted as f64 * SHARE as f64).ceil() as i64;
-    let visited = Formula::CeilDiv(
-        Box::new(mul(closed.tiles.clone(), Formula::Const(visited))),
-        Box::new(Formula::Const(SHARE as i64)),
-    );
-    add(Formula::Const(fixed.ceil() as i64), mul(visited, tile))
+    let visited = (closed.tiles.clone() * visited).ceil_div(SHARE);
+    Formula::Const(fixed.ceil() as i64) + visited * tile
 }
 
 /// The average CTA.
@@ -268,20 +233,8 @@ fn mean(total: &Work, ctas: u64) -> Work {
     }
 }
 
-fn add(a: Formula, b: Formula) -> Formula {
-    Formula::Add(Box::new(a), Box::new(b))
-}
-
-fn mul(a: Formula, b: Formula) -> Formula {
-    match (a, b) {
-        (Formula::Const(1), x) | (x, Formula::Const(1)) => x,
-        (Formula::Const(x), Formula::Const(y)) => Formula::Const(x * y),
-        (a, b) => Formula::Mul(Box::new(a), Box::new(b)),
-    }
-}
-
 fn at_least_one(f: Formula) -> Formula {
-    Formula::Max(Box::new(Formula::Const(1)), Box::new(f))
+    Formula::Const(1).max(f)
 }
 
 #[cfg(test)]
@@ -333,8 +286,8 @@ mod tests {
         let n = || Formula::Size("n".into());
         let closed = Closed {
             grid: Formula::Size("ctas".into()),
-            tiles: Formula::CeilDiv(Box::new(n()), Box::new(Formula::Const(64))),
-            bytes: mul(n(), Formula::Const(1)),
+            tiles: n().ceil_div(64),
+            bytes: n(),
             tiles_counted: 64,
             flops_per_tile: 1 << 22,
         };

@@ -67,6 +67,34 @@ pub(super) enum Direction {
     Write,
 }
 
+/// What decides a step of a loop, and what it decides.
+pub(super) struct Remembered {
+    /// Values that the body reads and that are not the same for the whole launch.
+    pub reads: Vec<Val>,
+    /// Carried values that it computes.
+    pub writes: Vec<Val>,
+}
+
+/// A loop.
+pub(super) struct Repeat<'k> {
+    /// The loop.
+    pub of: &'k Loop,
+    /// Its number in the kernel.
+    pub id: u32,
+    /// What a step evaluates before the rest of it.
+    pub head: Vec<(Val, &'k Op)>,
+    /// Its body without them, with the work of a loop step.
+    pub body: Code<'k>,
+    /// Where the body takes long, what decides it: steps that agree do the same.
+    pub remembered: Option<Remembered>,
+    /// Positions of the carried values that are followed.
+    pub carried: Vec<usize>,
+    /// Values from outside that the body reads and that are not the same for the whole launch.
+    pub free: Vec<Val>,
+    /// Whether the body asks which warp runs it.
+    pub by_warp: bool,
+}
+
 /// A step of the walk.
 pub(super) enum Node<'k> {
     /// Evaluate.
@@ -87,20 +115,7 @@ pub(super) enum Node<'k> {
         by: CountedBy,
     },
     /// Repeat.
-    Loop {
-        /// The loop.
-        of: &'k Loop,
-        /// Number of the loop in its kernel.
-        id: u32,
-        /// Its body, with the work of a loop step.
-        body: Code<'k>,
-        /// Positions of the carried values that are followed.
-        carried: Vec<usize>,
-        /// Values from outside that the body reads and that are not the same for the whole launch.
-        free: Vec<Val>,
-        /// Whether the body asks which warp runs it.
-        by_warp: bool,
-    },
+    Loop(Repeat<'k>),
     /// Choose.
     If {
         /// The condition.
@@ -198,18 +213,29 @@ impl<'k> Cutter<'k, '_> {
                         .filter(|&i| self.needed.values.contains(&l.carried[i].arg))
                         .collect();
                     let constant = |v: &Val| self.needed.lifted.get(v) == Some(&Scope::Launch);
-                    let free = free_of_loop(l, &body, &carried)
+                    let outer = free_of_loop(l, &body, &carried)
                         .into_iter()
                         .filter(|v| !constant(v))
                         .collect();
-                    code.nodes.push(Node::Loop {
+                    let by_warp = asks_for_warp(&body);
+                    let head = self.take_head(&mut body);
+                    let remembered = is_long(&body).then(|| {
+                        let reads = free(&body).into_iter().filter(|v| !constant(v)).collect();
+                        let inner = defined(&body);
+                        let next = carried.iter().map(|&i| l.carried[i].next);
+                        let writes = next.filter(|v| inner.contains(v)).collect();
+                        Remembered { reads, writes }
+                    });
+                    code.nodes.push(Node::Loop(Repeat {
                         of: l,
                         id,
-                        by_warp: asks_for_warp(&body),
+                        head,
                         body,
+                        remembered,
                         carried,
-                        free,
-                    });
+                        free: outer,
+                        by_warp,
+                    }));
                 }
                 Stmt::If(i) => {
                     code.fixed.issue_milli += 1000;
@@ -226,6 +252,36 @@ impl<'k> Cutter<'k, '_> {
             }
         }
         Ok(code)
+    }
+
+    /// Takes the scalars out of a loop's body that follow from its counter, what it carries and what stands around it: the
+    /// rest often reads few of them, a query tile's place in the sequence for one, and not its head.
+    fn take_head(&self, body: &mut Code<'k>) -> Vec<(Val, &'k Op)> {
+        let mut late = BTreeSet::new();
+        let (head, rest) = std::mem::take(&mut body.nodes)
+            .into_iter()
+            .partition(|node| match node {
+                Node::Let(dst, op @ Op::Map(..)) => {
+                    let scalar = self.kernel.ty(*dst).rows * self.kernel.ty(*dst).cols == 1;
+                    let early = scalar && operands(op).iter().all(|v| !late.contains(v));
+                    if !early {
+                        late.insert(*dst);
+                    }
+                    early
+                }
+                other => {
+                    late.extend(results(other));
+                    false
+                }
+            });
+        body.nodes = rest;
+        let head: Vec<Node<'k>> = head;
+        (head.into_iter())
+            .filter_map(|node| match node {
+                Node::Let(dst, op) => Some((dst, op)),
+                _ => None,
+            })
+            .collect()
     }
 }
 
@@ -311,12 +367,22 @@ impl<'k> Code<'k> {
     }
 }
 
+/// Whether a walk of the code takes long enough to be remembered.
+fn is_long(code: &Code<'_>) -> bool {
+    code.nodes.iter().any(|node| match node {
+        Node::Let(_, op) => matches!(op, Op::LoadGlobal { .. } | Op::Reduce(..)),
+        Node::Elements(..) | Node::Tile { .. } => false,
+        Node::Loop(_) => true,
+        Node::If { then, otherwise, .. } => is_long(then) || is_long(otherwise),
+    })
+}
+
 /// Whether the walk of the code depends on the number of the warp beyond whether it is the first.
 fn asks_for_warp(code: &Code<'_>) -> bool {
     code.nodes.iter().any(|node| match node {
         Node::Let(_, op) => matches!(op, Op::WarpInRole),
         Node::Elements(..) | Node::Tile { .. } => false,
-        Node::Loop { by_warp, .. } => *by_warp,
+        Node::Loop(repeat) => repeat.by_warp,
         Node::If { then, otherwise, .. } => asks_for_warp(then) || asks_for_warp(otherwise),
     })
 }
@@ -339,8 +405,8 @@ fn free(code: &Code<'_>) -> BTreeSet<Val> {
                         .filter(|v| !defs.contains(v)),
                 );
             }
-            Node::Loop { of, body, carried, .. } => {
-                let mut inner = free_of_loop(of, body, carried);
+            Node::Loop(Repeat { of, free, carried, .. }) => {
+                let mut inner: BTreeSet<Val> = free.iter().copied().collect();
                 inner.extend([of.lo, of.hi]);
                 inner.extend(carried.iter().map(|&i| of.carried[i].init));
                 uses.extend(inner.into_iter().filter(|v| !defs.contains(v)));
@@ -385,16 +451,15 @@ fn free_of_loop(of: &Loop, body: &Code<'_>, carried: &[usize]) -> BTreeSet<Val> 
 
 /// Values that the top level of the code defines.
 fn defined(code: &Code<'_>) -> BTreeSet<Val> {
-    let mut defs = BTreeSet::new();
-    for node in &code.nodes {
-        match node {
-            Node::Let(dst, _) => {
-                defs.insert(*dst);
-            }
-            Node::Elements(..) | Node::Tile { .. } => {}
-            Node::Loop { of, carried, .. } => defs.extend(carried.iter().map(|&i| of.carried[i].result)),
-            Node::If { results, .. } => defs.extend(results.iter().map(|p| p.result)),
-        }
+    code.nodes.iter().flat_map(results).collect()
+}
+
+/// Values that a node defines for those behind it.
+fn results(node: &Node<'_>) -> Vec<Val> {
+    match node {
+        Node::Let(dst, _) => vec![*dst],
+        Node::Elements(..) | Node::Tile { .. } => Vec::new(),
+        Node::Loop(Repeat { of, carried, .. }) => carried.iter().map(|&i| of.carried[i].result).collect(),
+        Node::If { results, .. } => results.iter().map(|p| p.result).collect(),
     }
-    defs
 }

@@ -1,60 +1,56 @@
 //! Kernels built by hand, counted, and compared with sums that are written out.
 
 use super::*;
+use drawloom_kernel::code::Code;
 use drawloom_kernel::interp::{Arg, Args, Elements, Options, Tensor, run};
 use drawloom_kernel::ir::*;
+use std::ops::{Deref, DerefMut};
 
 /// A kernel under construction: statements go to the innermost open block.
-pub(crate) struct Build {
-    pub(crate) kernel: Kernel,
-    pub(crate) blocks: Vec<Vec<Stmt>>,
-}
+pub(crate) struct Build(Code<Kernel>);
 
 const I32: Frag = Frag::scalar(Dtype::I32);
 const BOOL: Frag = Frag::scalar(Dtype::Bool);
 
+impl Deref for Build {
+    type Target = Code<Kernel>;
+
+    fn deref(&self) -> &Code<Kernel> {
+        &self.0
+    }
+}
+
+impl DerefMut for Build {
+    fn deref_mut(&mut self) -> &mut Code<Kernel> {
+        &mut self.0
+    }
+}
+
 impl Build {
     pub(crate) fn new(params: Vec<Param>, buffers: Vec<Buffer>) -> Build {
-        Build {
-            kernel: Kernel {
-                name: "k".into(),
-                target: "sm_80".into(),
-                params,
-                buffers,
-                mbarriers: vec![],
-                roles: vec![],
-                min_ctas: 1,
-                types: vec![],
-            },
-            blocks: vec![vec![]],
-        }
-    }
-    pub(crate) fn push(&mut self, stmt: Stmt) {
-        self.blocks.last_mut().unwrap().push(stmt);
-    }
-    pub(crate) fn set(&mut self, ty: Frag, op: Op) -> Val {
-        let dst = self.kernel.new_val(ty);
-        self.push(Stmt::Let { dst, op });
-        dst
-    }
-    pub(crate) fn int(&mut self, x: i64) -> Val {
-        self.set(I32, Op::ConstI(x))
+        Build(Code::new(Kernel {
+            name: "k".into(),
+            target: "sm_80".into(),
+            params,
+            buffers,
+            mbarriers: vec![],
+            roles: vec![],
+            min_ctas: 1,
+            types: vec![],
+        }))
     }
     pub(crate) fn map(&mut self, ty: Frag, op: MapOp, args: &[Val]) -> Val {
-        self.set(ty, Op::Map(op, args.to_vec()))
-    }
-    pub(crate) fn effect(&mut self, e: Effect) {
-        self.push(Stmt::Do(e));
+        self.def(ty, Op::Map(op, args.to_vec()))
     }
     pub(crate) fn finish(mut self, warps: u32) -> Kernel {
-        let body = Block(self.blocks.pop().unwrap());
+        let body = self.close();
         self.kernel.roles.push(Role {
             name: "main".into(),
             warps,
             registers: None,
             body,
         });
-        self.kernel
+        self.0.kernel
     }
 }
 
@@ -107,8 +103,8 @@ pub(crate) fn causal(warps: u32) -> Kernel {
         alias: None,
     };
     let mut b = Build::new(params, vec![k]);
-    let cta = b.set(I32, Op::Cta);
-    let n = b.set(I32, Op::Param(ParamId(2)));
+    let cta = b.def(I32, Op::Cta);
+    let n = b.def(I32, Op::Param(ParamId(2)));
     let block = b.int(16 * i64::from(warps));
     let (c31, c32, zero) = (b.int(31), b.int(32), b.int(0));
     let up = b.map(I32, MapOp::Add, &[n, block]);
@@ -121,14 +117,14 @@ pub(crate) fn causal(warps: u32) -> Kernel {
     let end = b.map(I32, MapOp::Min, &[end, n]);
     let hi = b.map(I32, MapOp::Add, &[end, c31]);
     let hi = b.map(I32, MapOp::Div, &[hi, c32]);
-    let acc0 = b.set(frag(Dtype::F32, 16, 8), Op::ConstF(0.0));
+    let acc0 = b.def(frag(Dtype::F32, 16, 8), Op::ConstF(0.0));
 
     let (var, arg, result) = (
         b.kernel.new_val(I32),
         b.kernel.new_val(frag(Dtype::F32, 16, 8)),
         b.kernel.new_val(frag(Dtype::F32, 16, 8)),
     );
-    b.blocks.push(vec![]);
+    b.open();
     let first = b.map(I32, MapOp::Mul, &[var, c32]);
     let view = SharedView {
         buf: BufId(0),
@@ -160,7 +156,7 @@ pub(crate) fn causal(warps: u32) -> Kernel {
         ..view.clone()
     };
     let bt = SharedView { rows: 8, ..view };
-    let next = b.set(
+    let next = b.def(
         frag(Dtype::F32, 16, 8),
         Op::Mma {
             acc: arg,
@@ -170,7 +166,7 @@ pub(crate) fn causal(warps: u32) -> Kernel {
     );
     let next = b.map(frag(Dtype::F32, 16, 8), MapOp::Exp2, &[next]);
     b.effect(Effect::Barrier { id: 0, warps });
-    let body = Block(b.blocks.pop().unwrap());
+    let body = b.close();
     b.push(Stmt::Loop(Loop {
         var,
         lo: zero,
@@ -184,14 +180,14 @@ pub(crate) fn causal(warps: u32) -> Kernel {
         body,
     }));
 
-    let warp = b.set(I32, Op::WarpInRole);
+    let warp = b.def(I32, Op::WarpInRole);
     let sixteen = b.int(16);
     let offset = b.map(I32, MapOp::Mul, &[warp, sixteen]);
     let row = b.map(I32, MapOp::Add, &[row0, offset]);
-    let iota = b.set(frag(Dtype::I32, 16, 1), Op::RowIota);
+    let iota = b.def(frag(Dtype::I32, 16, 1), Op::RowIota);
     let row = b.map(frag(Dtype::I32, 16, 1), MapOp::Add, &[iota, row]);
     let in_rows = b.map(frag(Dtype::Bool, 16, 1), MapOp::Lt, &[row, n]);
-    let col = b.set(frag(Dtype::I32, 1, 8), Op::ColIota);
+    let col = b.def(frag(Dtype::I32, 1, 8), Op::ColIota);
     let five = b.int(5);
     let in_cols = b.map(frag(Dtype::Bool, 1, 8), MapOp::Le, &[col, five]);
     let guard = b.map(frag(Dtype::Bool, 16, 8), MapOp::And, &[in_rows, in_cols]);
@@ -265,8 +261,8 @@ fn documents() -> Kernel {
         tensor("x", Dtype::F32, vec![Extent::Const(64), Extent::Const(64)], Access::In),
     ];
     let mut b = Build::new(params, vec![]);
-    let cta = b.set(I32, Op::Cta);
-    let lo = b.set(
+    let cta = b.def(I32, Op::Cta);
+    let lo = b.def(
         I32,
         Op::LoadGlobal {
             tensor: ParamId(0),
@@ -278,12 +274,12 @@ fn documents() -> Kernel {
     let hi = b.int(4);
     let even = b.map(I32, MapOp::Add, &[lo, lo]);
     let (var, arg, result) = (b.kernel.new_val(I32), b.kernel.new_val(I32), b.kernel.new_val(I32));
-    b.blocks.push(vec![]);
-    let row = b.set(frag(Dtype::I32, 16, 1), Op::RowIota);
-    let col = b.set(frag(Dtype::I32, 1, 8), Op::ColIota);
+    b.open();
+    let row = b.def(frag(Dtype::I32, 16, 1), Op::RowIota);
+    let col = b.def(frag(Dtype::I32, 1, 8), Op::ColIota);
     let sum = b.map(frag(Dtype::I32, 16, 8), MapOp::Add, &[row, col]);
     let guard = b.map(frag(Dtype::Bool, 16, 8), MapOp::Le, &[sum, arg]);
-    b.set(
+    b.def(
         frag(Dtype::F32, 16, 8),
         Op::LoadGlobal {
             tensor: ParamId(1),
@@ -293,7 +289,7 @@ fn documents() -> Kernel {
         },
     );
     let next = b.map(I32, MapOp::Add, &[arg, var]);
-    let body = Block(b.blocks.pop().unwrap());
+    let body = b.close();
     b.push(Stmt::Loop(Loop {
         var,
         lo,
@@ -309,8 +305,8 @@ fn documents() -> Kernel {
     // Only where the state ended above 6.
     let six = b.int(6);
     let cond = b.map(BOOL, MapOp::Lt, &[six, result]);
-    b.blocks.push(vec![]);
-    b.set(
+    b.open();
+    b.def(
         I32,
         Op::LoadGlobal {
             tensor: ParamId(0),
@@ -319,7 +315,7 @@ fn documents() -> Kernel {
             fill: 0.0,
         },
     );
-    let then = Block(b.blocks.pop().unwrap());
+    let then = b.close();
     b.push(Stmt::If(If {
         cond,
         then,

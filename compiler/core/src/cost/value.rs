@@ -145,6 +145,17 @@ fn intersect(a: Span, b: Span) -> Span {
 /// An element-wise operation on known values: `dst` is the value it defines and `ty` its type, `from` the type of the
 /// first operand. Unknown operands give an unknown result, unless the result does not depend on them.
 pub(super) fn map(op: MapOp, args: &[&Abs], dst: Val, ty: Frag, from: Frag) -> Abs {
+    let followed = followed(ty.dtype) && followed(from.dtype);
+    // By far the most frequent: scalar integers.
+    let known = match *args {
+        [Abs::Int(a)] => element(op, &[*a], ty.dtype),
+        [Abs::Int(a), Abs::Int(b)] => element(op, &[*a, *b], ty.dtype),
+        [Abs::Int(a), Abs::Int(b), Abs::Int(c)] => element(op, &[*a, *b, *c], ty.dtype),
+        _ => None,
+    };
+    if let Some(x) = known.filter(|_| followed) {
+        return Abs::Int(x);
+    }
     if let Some(v) = absorbing(op, args) {
         return v;
     }
@@ -154,15 +165,8 @@ pub(super) fn map(op: MapOp, args: &[&Abs], dst: Val, ty: Frag, from: Frag) -> A
     {
         return Abs::Unknown(v);
     }
-    if !followed(ty.dtype) || !followed(from.dtype) {
+    if !followed {
         return Abs::Unknown(dst);
-    }
-    if let [Abs::Int(_)] | [Abs::Int(_), Abs::Int(_)] | [Abs::Int(_), Abs::Int(_), Abs::Int(_)] = args {
-        let mut ints = [0; 3];
-        for (to, a) in ints.iter_mut().zip(args) {
-            *to = a.int().unwrap_or_default();
-        }
-        return element(op, &ints[..args.len()], ty.dtype).map_or(Abs::Unknown(dst), Abs::Int);
     }
     if let Some(v) = structured(op, args, ty) {
         return v;

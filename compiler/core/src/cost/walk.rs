@@ -1,18 +1,19 @@
 //! Executes the slice of a kernel, CTA by CTA and warp by warp, and adds up the work.
 //!
 //! Nothing is walked twice: CTAs that agree on the values their code reads share a result, and so do loops, whichever
-//! warp, role iteration or CTA runs them. A causal kernel over 16 384 x 16 384 positions and 128 heads is walked as its
+//! warp, role iteration or CTA runs them, and so do long steps of a loop: the query tiles of all heads. A causal kernel over 16 384 x 16 384 positions and 128 heads is walked as its
 //! 128 different query tiles.
 //!
 //! Guards are taken to hold: a vote is false, and so is a verdict read from shared memory. What is computed again where
 //! one does not hold depends on the data, and is not counted.
 
-use super::slice::{Code, CountedBy, Direction, Elements, Node, RoleSlice, slice};
+use super::slice::{Code, CountedBy, Direction, Elements, Node, Remembered, Repeat, RoleSlice, slice};
 use super::value::{Abs, float, map, reduce};
 use super::work::Work;
 use super::{CostError, Counts, Group, Inputs};
-use drawloom_kernel::ir::{Dtype, Frag, Kernel, Loop, Op, ParamId, ParamKind, Val};
-use std::collections::HashMap;
+use drawloom_kernel::ir::{Dtype, Frag, Kernel, Op, ParamId, ParamKind, Val};
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
 
 /// Counts what a launch of `grid` CTAs does.
 ///
@@ -31,12 +32,13 @@ pub fn count(kernel: &Kernel, grid: u32, inputs: &Inputs) -> Result<Counts, Cost
         values: (0..kernel.types.len()).map(|v| Abs::Unknown(Val(v as u32))).collect(),
         cta: 0,
         warp: 0,
-        loops: HashMap::new(),
+        loops: Memory::default(),
+        steps: Memory::default(),
     };
     for role in &roles {
         walk.evaluate(&role.launch)?;
     }
-    let mut seen: HashMap<Vec<Abs>, u32> = HashMap::new();
+    let mut seen: FxHashMap<Vec<Abs>, u32> = FxHashMap::default();
     let mut counts = Counts {
         groups: Vec::new(),
         runs: Vec::new(),
@@ -76,8 +78,9 @@ pub fn count(kernel: &Kernel, grid: u32, inputs: &Inputs) -> Result<Counts, Cost
     Ok(counts)
 }
 
-/// What a loop did: its work, and the results of the carried values that are followed.
-type LoopResult = (Work, Vec<Abs>);
+/// What was walked, by the loop, the warp as far as it matters, and the values that are read: its work, and the values
+/// that it yields.
+type Memory = FxHashMap<((u32, u32), Vec<Abs>), Rc<(Work, Vec<Abs>)>>;
 
 struct Walk<'a> {
     kernel: &'a Kernel,
@@ -87,8 +90,10 @@ struct Walk<'a> {
     cta: u32,
     /// Warp in its role.
     warp: u32,
-    /// Results of loops, by the loop and the warp as far as it matters, and by what it reads.
-    loops: HashMap<((u32, u32), Vec<Abs>), LoopResult>,
+    /// Loops, with the carried values that are followed.
+    loops: Memory,
+    /// Long steps of loops, with the carried values that they compute.
+    steps: Memory,
 }
 
 impl Walk<'_> {
@@ -150,17 +155,7 @@ impl Walk<'_> {
                         Direction::Write => sum.shared_read += shared,
                     }
                 }
-                Node::Loop {
-                    of,
-                    id,
-                    body,
-                    carried,
-                    free,
-                    by_warp,
-                } => {
-                    let warp = if *by_warp { self.warp } else { self.warp.min(1) };
-                    self.run(of, (*id, warp), body, carried, free, sum)?;
-                }
+                Node::Loop(repeat) => self.run(repeat, sum)?,
                 Node::If {
                     cond,
                     then,
@@ -192,47 +187,85 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn run(
-        &mut self,
-        of: &Loop,
-        id: (u32, u32),
-        body: &Code<'_>,
-        carried: &[usize],
-        free: &[Val],
-        sum: &mut Work,
-    ) -> Result<(), CostError> {
+    fn run(&mut self, repeat: &Repeat<'_>, sum: &mut Work) -> Result<(), CostError> {
+        let Repeat {
+            of,
+            body,
+            carried,
+            free,
+            ..
+        } = repeat;
         let (lo, hi) = (self.int(of.lo)?, self.int(of.hi)?);
         if body.nodes.is_empty() && carried.is_empty() {
             sum.add(&body.fixed, hi.saturating_sub(lo).max(0).unsigned_abs());
             return Ok(());
         }
+        let warp = if repeat.by_warp { self.warp } else { self.warp.min(1) };
+        let id = (repeat.id, warp);
         let mut key = vec![Abs::Int(lo), Abs::Int(hi)];
         key.extend(carried.iter().map(|&i| self.value(of.carried[i].init).clone()));
         key.extend(free.iter().map(|v| self.value(*v).clone()));
         let key = (id, key);
-        if !self.loops.contains_key(&key) {
-            let mut work = Work::none(self.kernel.params.len());
-            let mut state: Vec<Abs> = carried
-                .iter()
-                .map(|&i| self.value(of.carried[i].init).clone())
-                .collect();
-            for t in lo..hi {
-                self.values[of.var.index()] = Abs::Int(t);
-                for (&i, v) in carried.iter().zip(state) {
-                    self.values[of.carried[i].arg.index()] = v;
-                }
-                self.code(body, &mut work)?;
-                state = carried
-                    .iter()
-                    .map(|&i| self.value(of.carried[i].next).clone())
-                    .collect();
+        let known = match self.loops.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let walked = Rc::new(self.walk(repeat, id, lo..hi)?);
+                self.loops.insert(key, walked.clone());
+                walked
             }
-            self.loops.insert(key.clone(), (work, state));
-        }
-        let (work, results) = &self.loops[&key];
+        };
+        let (work, results) = &*known;
         sum.add(work, 1);
         for (&i, v) in carried.iter().zip(results) {
             self.values[of.carried[i].result.index()] = v.clone();
+        }
+        Ok(())
+    }
+
+    fn walk(
+        &mut self,
+        repeat: &Repeat<'_>,
+        id: (u32, u32),
+        steps: std::ops::Range<i64>,
+    ) -> Result<(Work, Vec<Abs>), CostError> {
+        let Repeat { of, carried, .. } = repeat;
+        let mut work = Work::none(self.kernel.params.len());
+        let values = |walk: &Self, of: &dyn Fn(usize) -> Val| -> Vec<Abs> {
+            carried.iter().map(|&i| walk.value(of(i)).clone()).collect()
+        };
+        let mut state = values(self, &|i| of.carried[i].init);
+        for t in steps {
+            self.values[of.var.index()] = Abs::Int(t);
+            for (&i, v) in carried.iter().zip(state) {
+                self.values[of.carried[i].arg.index()] = v;
+            }
+            self.step(repeat, id, &mut work)?;
+            state = values(self, &|i| of.carried[i].next);
+        }
+        Ok((work, state))
+    }
+
+    fn step(&mut self, repeat: &Repeat<'_>, id: (u32, u32), sum: &mut Work) -> Result<(), CostError> {
+        self.evaluate(&repeat.head)?;
+        let Some(Remembered { reads, writes }) = &repeat.remembered else {
+            return self.code(&repeat.body, sum);
+        };
+        let key = (id, reads.iter().map(|v| self.value(*v).clone()).collect());
+        let known = match self.steps.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let mut work = Work::none(self.kernel.params.len());
+                self.code(&repeat.body, &mut work)?;
+                let state = writes.iter().map(|v| self.value(*v).clone()).collect();
+                let walked = Rc::new((work, state));
+                self.steps.insert(key, walked.clone());
+                walked
+            }
+        };
+        let (work, state) = &*known;
+        sum.add(work, 1);
+        for (to, v) in writes.iter().zip(state) {
+            self.values[to.index()] = v.clone();
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use drawloom_graph::ir::Op as GOp;
 use drawloom_kernel::ir::{
     BufId, Dtype, Effect, Frag, GlobalTile, Layout, MapOp, Op, Operand, ReduceOp, SharedView, Stmt, Val,
 };
-pub use order::Numbers;
+pub use order::{Numbers, tiles};
 use params::{Params, declare};
 use store::{store_outputs, store_partials};
 use stream::{Loop, Visits, copy_kind};

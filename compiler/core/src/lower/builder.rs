@@ -1,29 +1,43 @@
 //! Builds kernels statement by statement: fresh values, nested blocks, and integer arithmetic that folds constants.
 
+use drawloom_kernel::code::Code;
 use drawloom_kernel::ir::{
-    Access, Block, BufId, Buffer, BufferLayout, Dtype, Effect, Extent, Frag, If, Kernel, Layout, MapOp, Op, Param,
-    ParamId, ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
+    Access, Block, BufId, Buffer, BufferLayout, Dtype, Extent, Frag, If, Kernel, Layout, MapOp, Op, Param, ParamId,
+    ParamKind, ReduceOp, Role, SharedView, Stmt, Val,
 };
 use drawloom_kernel::target;
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 
-/// A kernel under construction. Statements go to the innermost open block.
+/// A kernel under construction: its code, whose only role is added by [`Builder::finish`], and what is known of its values.
 pub struct Builder {
-    /// The kernel; its roles are added by [`Builder::finish`].
-    pub kernel: Kernel,
-    blocks: Vec<Vec<Stmt>>,
+    code: Code<Kernel>,
     /// Known values of integer scalars.
     constants: HashMap<Val, i64>,
     params: HashMap<ParamId, Val>,
-    /// Row vectors that are a scalar times column numbers.
+    /// Vectors that are a scalar times another.
     multiples: HashMap<Val, (Val, Val)>,
+}
+
+impl Deref for Builder {
+    type Target = Code<Kernel>;
+
+    fn deref(&self) -> &Code<Kernel> {
+        &self.code
+    }
+}
+
+impl DerefMut for Builder {
+    fn deref_mut(&mut self) -> &mut Code<Kernel> {
+        &mut self.code
+    }
 }
 
 impl Builder {
     /// An empty kernel with one open block.
     pub fn new(name: &str, target: &str) -> Builder {
         Builder {
-            kernel: Kernel {
+            code: Code::new(Kernel {
                 name: name.to_owned(),
                 target: target.to_owned(),
                 params: Vec::new(),
@@ -32,8 +46,7 @@ impl Builder {
                 roles: Vec::new(),
                 min_ctas: 1,
                 types: Vec::new(),
-            },
-            blocks: vec![Vec::new()],
+            }),
             constants: HashMap::new(),
             params: HashMap::new(),
             multiples: HashMap::new(),
@@ -42,15 +55,15 @@ impl Builder {
 
     /// Closes the outermost block as the body of the only role.
     pub fn finish(mut self, warps: u32, min_ctas: u32) -> Kernel {
-        let body = self.blocks.pop().expect("invariant: the outermost block is open");
+        let body = self.close();
         self.kernel.roles.push(Role {
             name: "main".to_owned(),
             warps,
             registers: None,
-            body: Block(body),
+            body,
         });
         self.kernel.min_ctas = min_ctas;
-        self.kernel
+        self.code.kernel
     }
 
     /// Adds a tensor parameter.
@@ -112,16 +125,6 @@ impl Builder {
         BufId(self.kernel.buffers.len() as u32 - 1)
     }
 
-    /// Opens a nested block.
-    pub fn open(&mut self) {
-        self.blocks.push(Vec::new());
-    }
-
-    /// Closes the innermost block.
-    pub fn close(&mut self) -> Block {
-        Block(self.blocks.pop().expect("invariant: open and close are paired"))
-    }
-
     /// `if cond { then() }`.
     ///
     /// # Errors
@@ -139,23 +142,6 @@ impl Builder {
         Ok(())
     }
 
-    /// Appends a statement.
-    pub fn push(&mut self, stmt: Stmt) {
-        self.blocks.last_mut().expect("invariant: a block is open").push(stmt);
-    }
-
-    /// Appends an effect.
-    pub fn effect(&mut self, effect: Effect) {
-        self.push(Stmt::Do(effect));
-    }
-
-    /// Defines a value.
-    pub fn def(&mut self, ty: Frag, op: Op) -> Val {
-        let dst = self.kernel.new_val(ty);
-        self.push(Stmt::Let { dst, op });
-        dst
-    }
-
     /// The type of a value.
     pub fn ty(&self, v: Val) -> Frag {
         self.kernel.ty(v)
@@ -163,14 +149,9 @@ impl Builder {
 
     /// An `i32` constant.
     pub fn int(&mut self, value: i64) -> Val {
-        let v = self.def(Frag::scalar(Dtype::I32), Op::ConstI(value));
+        let v = self.code.int(value);
         self.constants.insert(v, value);
         v
-    }
-
-    /// An `f32` constant of a shape.
-    pub fn float(&mut self, value: f32) -> Val {
-        self.def(Frag::scalar(Dtype::F32), Op::ConstF(value))
     }
 
     /// The constant value of an integer scalar, where known.
@@ -192,8 +173,7 @@ impl Builder {
         let v = self.def(ty, Op::Map(op, args.to_vec()));
         if let (MapOp::Mul, &[x, y]) = (op, args)
             && ty.dtype == Dtype::F32
-            && ty.rows == 1
-            && ty.cols > 1
+            && (ty.rows == 1) != (ty.cols == 1)
         {
             for (factor, numbers) in [(x, y), (y, x)] {
                 if self.ty(factor).is_scalar() {
@@ -204,7 +184,7 @@ impl Builder {
         v
     }
 
-    /// `(factor, numbers)` of a row vector that is a scalar times another.
+    /// `(factor, numbers)` of a vector that is a scalar times another.
     pub fn factors(&self, v: Val) -> Option<(Val, Val)> {
         self.multiples.get(&v).copied()
     }

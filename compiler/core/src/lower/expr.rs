@@ -1,8 +1,8 @@
 //! Graph expressions to fragment expressions: scores and masks over a query-by-key tile.
 //!
 //! A value that is a sum of a part without the key axis and a part without the query axis is kept *separated*
-//! ([`Lowered::Split`]): `slope * (j - i)` costs one addition an element, and `j <= i` one comparison, because the parts
-//! are vectors. Values without the key axis are computed once before the loop ([`Exprs::hoist`]).
+//! ([`Lowered::Split`]): `bias[h, i] + bias[h, j]` costs one addition an element, and `j <= i` one comparison, because the
+//! parts are vectors. Values without the key axis are computed once before the loop ([`Exprs::hoist`]).
 
 use super::Unsupported;
 use super::algebra::constant;
@@ -143,8 +143,15 @@ impl<'g> Exprs<'g> {
         match lowered {
             Lowered::One(v) => v,
             // Both parts first: they nearly cancel where queries meet their own positions, and what is added to one of them
-            // alone would be rounded as if it were as large.
-            Lowered::Split { row, col } => b.map(MapOp::Add, dtype(ty), &[row, col]),
+            // alone would be rounded as if it were as large. Where both are multiples of one factor, what they are multiples
+            // of: numbers of positions, whose sum is exact.
+            Lowered::Split { row, col } => match (b.factors(row), b.factors(col)) {
+                (Some((factor, row)), Some((other, col))) if factor == other => {
+                    let sum = b.map(MapOp::Add, dtype(ty), &[row, col]);
+                    b.map(MapOp::Mul, dtype(ty), &[factor, sum])
+                }
+                _ => b.map(MapOp::Add, dtype(ty), &[row, col]),
+            },
         }
     }
 

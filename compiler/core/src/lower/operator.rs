@@ -6,6 +6,7 @@ use drawloom_graph::ir::{Axis, FoldId, Graph, Op as GOp, Val as GVal};
 use drawloom_graph::monoid;
 use drawloom_graph::ranges::{self, Ranges};
 use drawloom_kernel::ir::Dtype;
+use drawloom_lang::manifest::Formula;
 use drawloom_lang::spec::{
     Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype as LangDtype, ElemType, ExprKind, InputId, Spec, Stage,
 };
@@ -144,6 +145,14 @@ impl Operator<'_> {
     /// The constant size of an axis under the binding.
     pub fn size(&self, id: AxisId) -> Option<u32> {
         self.binding.sizes[id.index()]
+    }
+
+    /// The size of an axis: compiled in, or the call's.
+    pub fn extent(&self, id: AxisId) -> Formula {
+        match self.size(id) {
+            Some(n) => n.into(),
+            None => Formula::size(&self.spec.axes[id.index()].name),
+        }
     }
 
     /// Axes of the query tensor but its feature axis and the query axis: fixed within a tile.

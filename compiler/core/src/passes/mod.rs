@@ -3,7 +3,6 @@
 //! [`overlapped`] is the order of the passes; each says in its own documentation why it stands where it stands.
 
 pub mod budget;
-pub mod code;
 pub mod dead;
 pub mod overlap;
 mod pipe;
@@ -14,6 +13,9 @@ pub mod specialise;
 use crate::lower::Unsupported;
 use crate::schedule::{Fetch, Schedule};
 use drawloom_kernel::ir::Kernel;
+
+/// What a pass writes into its kernel.
+type Code<'k> = drawloom_kernel::code::Code<&'k mut Kernel>;
 
 /// Runs the passes that a schedule asks for.
 ///

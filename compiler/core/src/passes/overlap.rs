@@ -28,7 +28,7 @@
 //! # Source
 //! Shah et al. 2024, arXiv:2407.08608, section 3.2 (two-stage pipelining within a warpgroup).
 
-use super::code::Code;
+use super::Code;
 use super::pipe::{Clock, Pipe};
 use super::pipeline::reads;
 use super::rename::{self, Names};
@@ -479,7 +479,7 @@ impl<'s> Expansion<'s> {
 
 /// The value of an integer constant among the statements written so far.
 fn constant(code: &Code<'_>, v: Val) -> Option<i64> {
-    code.stmts.iter().rev().find_map(|s| match s {
+    code.written().iter().rev().find_map(|s| match s {
         Stmt::Let { dst, op: Op::ConstI(n) } if *dst == v => Some(*n),
         _ => None,
     })

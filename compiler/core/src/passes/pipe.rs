@@ -1,6 +1,6 @@
 //! Pipes: rings of shared-memory slots between the producer and the consumers, with two mbarriers a slot.
 
-use super::code::Code;
+use super::Code;
 use drawloom_kernel::ir::{
     Block, BufId, CopyKind, Effect, GlobalTile, Kernel, MapOp, MbarId, Mbarrier, SharedView, Stmt, Val,
 };

@@ -15,8 +15,8 @@
 //!
 //! A barrier between parts of the program (not inside a stream) remains one of all warps that still run.
 
+use super::Code;
 use super::budget::budgets;
-use super::code::Code;
 use super::overlap::{self, First, Last};
 use super::pipe::{Clock, Pipe, declare};
 use super::pipeline::written;
@@ -63,11 +63,11 @@ pub fn specialise(mut kernel: Kernel) -> Result<Kernel, Unsupported> {
         otherwise: Block::default(),
         results: Vec::new(),
     }));
-    let producer = Block(code.stmts);
+    let producer = code.close();
 
     let mut code = Code::new(&mut kernel);
     side(Side::Consumer, &pipes, warps).whole(&mut code, role.body)?;
-    let consumer = Block(code.stmts);
+    let consumer = code.close();
     kernel.roles = vec![
         Role {
             name: "producer".to_owned(),
@@ -321,7 +321,7 @@ impl Rewrite<'_> {
                 slice.push(stmt.clone());
             }
         }
-        code.stmts.extend(slice.into_iter().rev());
+        slice.into_iter().rev().for_each(|stmt| code.push(stmt));
         for stmt in before {
             if let Stmt::Do(Effect::Copy { dst, .. }) = stmt {
                 self.pipe(dst.buf).wait_full(code, clock.tiles);

@@ -11,7 +11,7 @@ mod cases;
 mod estimate;
 mod space;
 
-use crate::cost::{self, CostError, Footprint, Inputs, Pipe, time};
+use crate::cost::{self, CostError, Counts, Footprint, Pipe, time};
 use crate::schedule::Schedule;
 use crate::target::{SMALL_SHARED, Target, shared_tiers};
 pub use cases::{Case, cases};
@@ -20,6 +20,7 @@ use drawloom_kernel::verify::Limit;
 use drawloom_lang::spec::Pin;
 use space::Point;
 use std::fmt;
+use std::rc::Rc;
 
 /// What the search needs to know of an operator.
 #[derive(Clone, Debug)]
@@ -63,12 +64,15 @@ impl Problem<'_> {
     }
 }
 
-/// How kernels are made and launched.
+/// What the kernel of a schedule does in a case.
+pub type Count<'a> = dyn Fn(&Schedule, &Kernel, &Case) -> Result<Rc<Counts>, CostError> + 'a;
+
+/// How kernels are made and counted.
 pub struct Lowering<'a> {
     /// The final kernel of a schedule, or the reason why there is none.
     pub kernel: &'a dyn Fn(&Schedule) -> Result<Kernel, String>,
-    /// The grid and the arguments with which a case launches it.
-    pub launch: &'a dyn Fn(&Schedule, &Kernel, &Case) -> (u32, Inputs),
+    /// What it does in a case.
+    pub count: &'a Count<'a>,
 }
 
 /// What a schedule is in the portfolio for.
@@ -363,8 +367,7 @@ fn finish(problem: &Problem<'_>, lowering: &Lowering<'_>, purpose: Purpose, poin
     space::kernel_within(problem, point, &kernel, footprint.registers, purpose)?;
     let mut predictions = Vec::new();
     for case in cases(problem, purpose) {
-        let (grid, inputs) = (lowering.launch)(&schedule, &kernel, &case);
-        let counts = cost::count(&kernel, grid, &inputs).map_err(|e: CostError| Reason::NoKernel(e.to_string()))?;
+        let counts = (lowering.count)(&schedule, &kernel, &case).map_err(|e| Reason::NoKernel(e.to_string()))?;
         let unique = estimate::unique_bytes(problem, &case);
         let t = time(&footprint, &counts, unique, case.device).ok_or_else(|| does_not_fit(&footprint, &case))?;
         predictions.push(Prediction {

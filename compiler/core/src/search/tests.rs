@@ -34,7 +34,7 @@ fn kernel(s: &Schedule) -> Kernel {
     ];
     let mut b = Build::new(params, buffers);
     let rows = s.block_m / s.warps;
-    let n = b.set(I32, Op::Param(ParamId(3)));
+    let n = b.def(I32, Op::Param(ParamId(3)));
     let (zero, by) = (b.int(0), b.int(s.block_n.into()));
     let up = b.int(i64::from(s.block_n) - 1);
     let hi = b.map(I32, MapOp::Add, &[n, up]);
@@ -63,14 +63,14 @@ fn kernel(s: &Schedule) -> Kernel {
         dst: view(0, s.block_m),
     });
     let a = match s.query {
-        QueryHome::Registers => Operand::Reg(b.set(frag(Dtype::Bf16, rows, D), Op::LoadShared(view(0, rows)))),
+        QueryHome::Registers => Operand::Reg(b.def(frag(Dtype::Bf16, rows, D), Op::LoadShared(view(0, rows)))),
         QueryHome::Shared => Operand::Shared(view(0, rows)),
     };
     let o_ty = frag(Dtype::F32, rows, D);
-    let init = b.set(o_ty, Op::ConstF(0.0));
+    let init = b.def(o_ty, Op::ConstF(0.0));
     let [arg, result] = [b.kernel.new_val(o_ty), b.kernel.new_val(o_ty)];
     let var = b.kernel.new_val(I32);
-    b.blocks.push(vec![]);
+    b.open();
     let first = b.map(I32, MapOp::Mul, &[var, by]);
     b.effect(Effect::Copy {
         kind,
@@ -84,8 +84,8 @@ fn kernel(s: &Schedule) -> Kernel {
     });
     b.effect(Effect::Barrier { id: 0, warps: s.warps });
     let s_ty = frag(Dtype::F32, rows, s.block_n);
-    let acc = b.set(s_ty, Op::ConstF(0.0));
-    let scores = b.set(
+    let acc = b.def(s_ty, Op::ConstF(0.0));
+    let scores = b.def(
         s_ty,
         Op::Mma {
             acc,
@@ -95,7 +95,7 @@ fn kernel(s: &Schedule) -> Kernel {
     );
     let p = b.map(s_ty, MapOp::Exp2, &[scores]);
     let p = b.map(frag(Dtype::Bf16, rows, s.block_n), MapOp::Convert, &[p]);
-    let next = b.set(
+    let next = b.def(
         o_ty,
         Op::Mma {
             acc: arg,
@@ -103,7 +103,7 @@ fn kernel(s: &Schedule) -> Kernel {
             b: Operand::Shared(view(2, s.block_n)),
         },
     );
-    let body = Block(b.blocks.pop().unwrap());
+    let body = b.close();
     b.push(Stmt::Loop(Loop {
         var,
         lo: zero,
@@ -119,9 +119,9 @@ fn kernel(s: &Schedule) -> Kernel {
     b.finish(s.warps)
 }
 
-fn launch(s: &Schedule, _: &Kernel, case: &Case) -> (u32, Inputs) {
+fn count(s: &Schedule, kernel: &Kernel, case: &Case) -> Result<Rc<Counts>, CostError> {
     let grid = case.queries.div_ceil(s.block_m) * case.heads * case.batch;
-    (grid, inputs(&[("n", case.keys.into())]))
+    cost::count(kernel, grid, &inputs(&[("n", case.keys.into())])).map(Rc::new)
 }
 
 fn problem(pins: &[Pin]) -> Problem<'_> {
@@ -156,7 +156,7 @@ fn run(pins: &[Pin]) -> Result<Search, SearchError> {
         &problem(pins),
         &Lowering {
             kernel: &|s| Ok(kernel(s)),
-            launch: &launch,
+            count: &count,
         },
     )
 }
@@ -210,8 +210,7 @@ fn the_bound_is_near_the_count() {
         for case in cases(&problem(&[]), Purpose::Main) {
             let (_, bound) = estimate::counts(&problem(&[]), &point, &case);
             let kernel = kernel(&point.schedule);
-            let (grid, inputs) = launch(&point.schedule, &kernel, &case);
-            let counted = cost::count(&kernel, grid, &inputs).expect("counts").total;
+            let counted = &count(&point.schedule, &kernel, &case).expect("counts").total;
             assert_eq!(bound.total.mma_flops, counted.mma_flops);
             assert_eq!(bound.total.exps, counted.exps);
             // The test's kernel writes no output; its loads are those of the bound.

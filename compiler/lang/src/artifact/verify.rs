@@ -47,6 +47,16 @@ pub(super) fn verify_modules(manifest: &Manifest, payload: u64) -> Result<(), Ar
                 "`ptx` or `cubin`",
             ));
         }
+        if let Some(of) = module.of {
+            let from = manifest.modules.get(of).map(|from| from.form.as_str());
+            if module.form != "cubin" || from != Some("ptx") {
+                return Err(inconsistent(
+                    format!("what module {index} was assembled from"),
+                    of,
+                    "a cubin's PTX",
+                ));
+            }
+        }
         if module.code_length > MAX_CODE_BYTES {
             let most = format!("at most {MAX_CODE_BYTES}");
             return Err(inconsistent(

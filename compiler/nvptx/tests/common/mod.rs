@@ -1,12 +1,25 @@
 //! Kernels built by hand for the tests of emission.
 #![allow(dead_code, reason = "each test crate uses a part")]
 
+use drawloom_kernel::code::Code;
 use drawloom_kernel::ir::*;
+use std::ops::{Deref, DerefMut};
 
 /// Builds one role's body, statement by statement.
-pub struct Builder {
-    pub kernel: Kernel,
-    blocks: Vec<Vec<Stmt>>,
+pub struct Builder(Code<Kernel>);
+
+impl Deref for Builder {
+    type Target = Code<Kernel>;
+
+    fn deref(&self) -> &Code<Kernel> {
+        &self.0
+    }
+}
+
+impl DerefMut for Builder {
+    fn deref_mut(&mut self) -> &mut Code<Kernel> {
+        &mut self.0
+    }
 }
 
 pub fn mma(dtype: Dtype, rows: u32, cols: u32) -> Frag {
@@ -43,10 +56,7 @@ impl Builder {
             min_ctas: 1,
             types: vec![],
         };
-        Builder {
-            kernel,
-            blocks: vec![vec![]],
-        }
+        Builder(Code::new(kernel))
     }
     pub fn tensor(&mut self, name: &str, dtype: Dtype, rank: usize, access: Access) -> ParamId {
         let axes = vec![Extent::Const(1 << 20); rank];
@@ -84,23 +94,6 @@ impl Builder {
         });
         BufId(self.kernel.buffers.len() as u32 - 1)
     }
-    pub fn push(&mut self, s: Stmt) {
-        self.blocks.last_mut().expect("invariant: a block is open").push(s);
-    }
-    pub fn def(&mut self, ty: Frag, op: Op) -> Val {
-        let dst = self.kernel.new_val(ty);
-        self.push(Stmt::Let { dst, op });
-        dst
-    }
-    pub fn effect(&mut self, e: Effect) {
-        self.push(Stmt::Do(e));
-    }
-    pub fn int(&mut self, n: i64) -> Val {
-        self.def(Frag::scalar(Dtype::I32), Op::ConstI(n))
-    }
-    pub fn float(&mut self, x: f32) -> Val {
-        self.def(Frag::scalar(Dtype::F32), Op::ConstF(x))
-    }
     pub fn map(&mut self, ty: Frag, op: MapOp, operands: &[Val]) -> Val {
         self.def(ty, Op::Map(op, operands.to_vec()))
     }
@@ -120,11 +113,13 @@ impl Builder {
         body: impl FnOnce(&mut Builder, Val, &[Val]) -> Vec<Val>,
     ) -> Vec<Val> {
         let var = self.kernel.new_val(Frag::scalar(Dtype::I32));
-        let args: Vec<Val> = inits.iter().map(|v| self.kernel.new_val(self.kernel.ty(*v))).collect();
-        self.blocks.push(vec![]);
+        let kernel = &mut self.0.kernel;
+        let args: Vec<Val> = inits.iter().map(|v| kernel.new_val(kernel.ty(*v))).collect();
+        self.open();
         let next = body(self, var, &args);
-        let block = Block(self.blocks.pop().expect("invariant: the body's block is open"));
-        let results: Vec<Val> = inits.iter().map(|v| self.kernel.new_val(self.kernel.ty(*v))).collect();
+        let block = self.close();
+        let kernel = &mut self.0.kernel;
+        let results: Vec<Val> = inits.iter().map(|v| kernel.new_val(kernel.ty(*v))).collect();
         let carried = (0..inits.len())
             .map(|i| Carried {
                 arg: args[i],
@@ -144,9 +139,9 @@ impl Builder {
     }
     /// `if cond { body }`.
     pub fn when(&mut self, cond: Val, body: impl FnOnce(&mut Builder)) {
-        self.blocks.push(vec![]);
+        self.open();
         body(self);
-        let then = Block(self.blocks.pop().expect("invariant: the branch's block is open"));
+        let then = self.close();
         self.push(Stmt::If(If {
             cond,
             then,
@@ -155,8 +150,9 @@ impl Builder {
         }));
     }
     pub fn finish(mut self) -> Kernel {
-        self.kernel.roles[0].body = Block(self.blocks.pop().expect("invariant: the body's block is open"));
-        self.kernel
+        let body = self.close();
+        self.kernel.roles[0].body = body;
+        self.0.kernel
     }
 }
 

@@ -8,8 +8,8 @@
 use clap::Parser;
 use drawloom::cudarc::driver::sys::CUevent_flags;
 use drawloom::cudarc::driver::{CudaSlice, CudaStream};
-use drawloom::planning::{Env, Offered, choose, instance};
-use drawloom::{Dtype, Loaded, MAX_AXES, Tensor, TensorMut};
+use drawloom::{Dtype, Loaded, Tensor, TensorMut};
+use drawloom_device::choice::chosen;
 use half::bf16;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -273,44 +273,21 @@ impl Case {
         } = *self;
         let loaded: &Loaded = if masked { causal.loaded() } else { dense.loaded() };
         let sizes = BTreeMap::from([("b", b), ("h", h), ("i", n), ("j", n), ("d", d)]);
-        let (schedule, target, predicted_ms) = predict(loaded, &sizes)?;
+        let choice = chosen(loaded, &[Dtype::Bf16], &sizes)?;
         times.sort_by(f64::total_cmp);
         let at = |part: usize| times.get(times.len() * part / 4).copied().ok_or("no launch was timed");
         let (low, ours_ms, high) = (at(1)?, at(2)?, at(3)?);
         Ok(Row {
             spec: if masked { "causal" } else { "dense" },
-            target,
+            target: choice.variant.target.clone(),
             pass: "fwd",
             shape: format!("b{b} h{h} s{n} d{d} {}", if masked { "causal" } else { "full" }),
             dtype: "bf16",
             sizes,
-            schedule,
+            schedule: choice.variant.name.clone(),
             ours_ms,
             spread: (high - low) / 2.0 / ours_ms,
-            predicted_ms,
+            predicted_ms: choice.time as f64 / 1e6,
         })
     }
-}
-
-/// The schedule that the selector takes at these sizes, its target, and its predicted time in milliseconds.
-fn predict(loaded: &Loaded, sizes: &BTreeMap<&str, usize>) -> Result<(String, String, f64), Box<dyn Error>> {
-    let (operator, manifest) = (loaded.operator(), loaded.manifest());
-    let axes = &operator.spec().axes;
-    let mut by_axis = [0; MAX_AXES];
-    for (slot, axis) in by_axis.iter_mut().zip(axes) {
-        *slot = sizes.get(axis.name.as_str()).copied().ok_or("an axis has no size")? as i64;
-    }
-    let (_, variants) = instance(operator, manifest, &[Dtype::Bf16], &by_axis)?;
-    let env = Env {
-        axes,
-        sizes: &by_axis,
-        splits: 1,
-        device: loaded.device(),
-    };
-    let choice = choose(manifest, variants, env, Offered::any(16), u64::MAX)?;
-    Ok((
-        choice.variant.name.clone(),
-        choice.variant.target.clone(),
-        choice.time as f64 / 1e6,
-    ))
 }

@@ -18,14 +18,10 @@ use super::super::Unsupported;
 use super::super::builder::Builder;
 use super::order::Order;
 use super::{Frame, Store};
-use crate::schedule::Reference;
+use crate::schedule::{MAX_TILES, Reference};
 use drawloom_kernel::ir::{
     Block, BufferLayout, Dtype, Effect, Frag, If, MapOp, Op, Phi, ReduceOp, SharedView, Stmt, Val,
 };
-
-/// Query tiles that a CTA takes at most, of which verdicts are kept: a section gives a CTA at most one more than its share
-/// of `order::MEAN_TILES`, and has at least one and a half rounds.
-const MAX_TILES: u32 = 64;
 
 /// Sums below this are good whatever the values are.
 const SURE: f32 = (1u32 << 24) as f32;
@@ -50,7 +46,7 @@ pub(super) fn tiles(b: &mut Builder, frame: &Frame) -> Result<(), Unsupported> {
 
     // A verdict for each tile and warp, and one over all tiles for each warp.
     let warps = schedule.warps;
-    let verdicts = b.buffer("verdicts", Dtype::I32, 1, (MAX_TILES + 1) * warps, 1, None);
+    let verdicts = b.buffer("verdicts", Dtype::I32, 1, schedule.verdicts(), 1, None);
     b.kernel.buffers[verdicts.index()].layout = BufferLayout::Rows;
     let width = b.int(i64::from(warps));
     let warp = b.def(Frag::scalar(Dtype::I32), Op::WarpInRole);

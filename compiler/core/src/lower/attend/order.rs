@@ -14,17 +14,34 @@ use super::super::operator::Operator;
 use super::super::{Meaning, Unsupported};
 use super::Frame;
 use super::tile::{Place, outer};
-use crate::schedule::Schedule;
+use crate::schedule::{Pack, Schedule};
 use drawloom_kernel::ir::{Carried, Dtype, Frag, Loop, MapOp, Op, Stmt, Val};
 use drawloom_lang::manifest::{DeviceFact, Formula};
-use drawloom_lang::spec::AxisId;
+use std::ops::Mul;
 
 /// Bytes of keys and values that the CTAs at work should share in the L2 cache: what remains of the smallest on devices
 /// with producers (50 MB) beside queries and results.
 const SECTION_BYTES: u32 = 32 << 20;
 
-/// Query tiles per CTA, in the mean over a launch, with which none takes more than the guard keeps verdicts for.
+/// Query tiles per CTA, in the mean over a launch, with which none takes more than [`crate::schedule::MAX_TILES`]: a section
+/// gives a CTA at most one more than its share, and has at least one and a half rounds.
 pub const MEAN_TILES: i64 = 36;
+
+/// Query tiles of a row of tiles, and the sizes of the axes that these are counted over.
+pub fn tiles(op: &Operator, schedule: &Schedule) -> (Formula, Vec<Formula>) {
+    let packed = match schedule.pack {
+        Pack::Queries => None,
+        Pack::QueriesAndHeads => op.group(),
+    };
+    let queries = op.extent(op.attend.query);
+    let rows = match packed {
+        None => queries,
+        // `h / g` is exact.
+        Some((g, h)) => queries * op.extent(h).ceil_div(op.extent(g).max(1)),
+    };
+    let heads = outer(op, schedule).into_iter().map(|a| op.extent(a));
+    (rows.ceil_div(schedule.block_m), heads.collect())
+}
 
 /// What the launcher computes of the order, so that kernels neither divide for it nor keep it in registers.
 pub struct Numbers {
@@ -39,39 +56,22 @@ pub struct Numbers {
 impl Numbers {
     /// Those of an operator under a schedule with a producer.
     pub fn of(op: &Operator, schedule: &Schedule) -> Numbers {
-        let constant = |n: i64| Formula::Const(n);
-        let ceil_div = |x: Formula, y: Formula| Formula::CeilDiv(Box::new(x), Box::new(y));
-        let mul = |x: Formula, y: Formula| Formula::Mul(Box::new(x), Box::new(y));
-        let max = |x: Formula, y: Formula| Formula::Max(Box::new(x), Box::new(y));
-        let min = |x: Formula, y: Formula| Formula::Min(Box::new(x), Box::new(y));
-        let size = |a: AxisId| match op.size(a) {
-            Some(n) => constant(n.into()),
-            None => Formula::Size(op.spec.axes[a.index()].name.clone()),
-        };
-        let row_tiles = ceil_div(size(op.attend.query), constant(schedule.block_m.into()));
-        let heads = (outer(op, schedule).into_iter().map(size))
-            .reduce(mul)
-            .unwrap_or(constant(1));
-        let tiles = mul(row_tiles.clone(), heads.clone());
-        let held = mul(Formula::Device(DeviceFact::Sms), constant(schedule.min_ctas.into()));
-        let ctas = min(
-            max(held, ceil_div(tiles.clone(), constant(MEAN_TILES))),
-            max(tiles, constant(1)),
-        );
+        let (row_tiles, heads) = tiles(op, schedule);
+        let heads = heads.into_iter().reduce(Formula::mul).unwrap_or(Formula::Const(1));
+        let tiles = row_tiles.clone() * heads.clone();
+        let held = Formula::Device(DeviceFact::Sms) * schedule.min_ctas;
+        let ctas = (held.max(tiles.clone().ceil_div(MEAN_TILES))).min(tiles.max(1));
         let sections = (!op.sees_everything()).then(|| {
             let element = op.dtype(op.spec.inputs[op.q.index()].ty).bytes();
             let row = (op.head_dim().unwrap_or(1) + op.value_dim().unwrap_or(1)) * element;
-            let keys = max(size(op.attend.key), constant(1));
+            let keys = op.extent(op.attend.key).max(1);
             // Rounded down.
-            let over = Formula::Sub(
-                Box::new(constant((SECTION_BYTES / row.max(1)).into())),
-                Box::new(keys.clone()),
-            );
-            let fit = ceil_div(Formula::Add(Box::new(over), Box::new(constant(1))), keys);
-            let rows = max(row_tiles.clone(), constant(1));
-            let least = ceil_div(mul(ctas.clone(), constant(3)), mul(rows, constant(2)));
-            let section = max(min(max(fit, least), heads.clone()), constant(1));
-            (section.clone(), ceil_div(heads.clone(), section))
+            let over = Formula::from(SECTION_BYTES / row.max(1)) - keys.clone();
+            let fit = (over + 1).ceil_div(keys);
+            let rows = row_tiles.clone().max(1);
+            let least = (ctas.clone() * 3).ceil_div(rows * 2);
+            let section = fit.max(least).min(heads.clone()).max(1);
+            (section.clone(), heads.clone().ceil_div(section))
         });
         Numbers {
             ctas,

@@ -221,11 +221,19 @@ impl<'g> Loop<'_, 'g> {
             },
         );
         let (_, score) = self.op.factored_score();
-        let affine = if kind == TileKind::Full && self.reference != Reference::Running {
-            exprs.affine(b, score)?
-        } else {
-            None
-        };
+        let scale = b.float(self.factor as f32 * LOG2_E);
+        let values = Operand::Shared(whole(&b.kernel, self.v_buf, slot));
+        if kind == TileKind::Full
+            && self.reference != Reference::Running
+            && let Some((a, bias)) = exprs.affine(b, score)?
+        {
+            // `a s + bias - m` in one multiply-add, beside one that the bias takes.
+            let shift = b.mapf(MapOp::Neg, &[m]);
+            let rest = exprs.scaled(b, bias, scale, shift);
+            let a = b.float(a as f32 * self.factor as f32 * LOG2_E);
+            let exponent = b.mapf(MapOp::Fma, &[s, a, rest]);
+            return Ok(self.fixed(b, exponent, [m, l, o], values));
+        }
         let y = exprs.one(b, score)?;
         let mut y = self.spread(b, y, tile_ty);
         if kind == TileKind::Edge {
@@ -251,28 +259,15 @@ impl<'g> Loop<'_, 'g> {
             y = b.mapf(MapOp::Select, &[seen, y, never]);
         }
 
-        let scale = b.float(self.factor as f32 * LOG2_E);
-        let values = Operand::Shared(whole(&b.kernel, self.v_buf, slot));
         if self.reference == Reference::Zero || (self.reference == Reference::First && kind == TileKind::Full) {
-            let exponent = match (affine, self.reference) {
-                // `a s + bias - m` in one multiply-add, beside one that the bias takes.
-                (Some((a, bias)), _) => {
-                    let shift = b.mapf(MapOp::Neg, &[m]);
-                    let rest = exprs.scaled(b, bias, scale, shift);
-                    let a = b.float(a as f32 * self.factor as f32 * LOG2_E);
-                    b.mapf(MapOp::Fma, &[s, a, rest])
-                }
-                (None, Reference::Zero) => b.mapf(MapOp::Mul, &[y, scale]),
-                (None, Reference::Running | Reference::First) => {
+            let exponent = match self.reference {
+                Reference::Zero => b.mapf(MapOp::Mul, &[y, scale]),
+                Reference::Running | Reference::First => {
                     let shift = b.mapf(MapOp::Neg, &[m]);
                     b.mapf(MapOp::Fma, &[y, scale, shift])
                 }
             };
-            let p = b.mapf(MapOp::Exp2, &[exponent]);
-            let sums = b.reduce(ReduceOp::Sum, p, 4);
-            let l_next = b.mapf(MapOp::Add, &[l, sums]);
-            let o_next = self.weigh(b, o, p, values);
-            return Ok([m, l_next, o_next]);
+            return Ok(self.fixed(b, exponent, [m, l, o], values));
         }
 
         // The maximum as it is subtracted: of the scores in powers of two, rounded once, so that what later tiles take
@@ -295,6 +290,15 @@ impl<'g> Loop<'_, 'g> {
         let o = b.mapf(MapOp::Mul, &[o, decay]);
         let o_next = self.weigh(b, o, p, values);
         Ok([m_next, l_next, o_next])
+    }
+
+    /// The next `(m, l, o)` where the reference stays.
+    fn fixed(&self, b: &mut Builder, exponent: Val, [m, l, o]: [Val; 3], values: Operand) -> [Val; 3] {
+        let p = b.mapf(MapOp::Exp2, &[exponent]);
+        let sums = b.reduce(ReduceOp::Sum, p, 4);
+        let l_next = b.mapf(MapOp::Add, &[l, sums]);
+        let o_next = self.weigh(b, o, p, values);
+        [m, l_next, o_next]
     }
 
     /// `o + p v`, with `p` in the inputs' type.

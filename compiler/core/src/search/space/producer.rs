@@ -6,7 +6,7 @@
 use super::super::{Problem, Reason};
 use super::{ATOM, Point, at_most, multiple};
 use crate::passes::budget::budgets;
-use crate::schedule::{Fetch, Keys, Pack, QueryHome, Reference, Schedule, Staging};
+use crate::schedule::{Reference, Schedule, Staging};
 
 /// Rows of one warpgroup's part of a query tile.
 const GROUP_ROWS: u32 = 64;
@@ -36,20 +36,12 @@ pub(super) fn enumerate(problem: &Problem<'_>) -> Vec<(Point, Result<(), Reason>
             for &stages in &pinned("stages", STAGES.to_vec()) {
                 for &reference in references {
                     for &(staging, queries) in storage {
+                        let usual = Schedule::with_producer(block_m, block_n, stages, reference, staging);
+                        let warps = problem.pinned("warps").unwrap_or(usual.warps);
                         let schedule = Schedule {
-                            block_m,
-                            block_n,
-                            warps: problem.pinned("warps").unwrap_or(block_m / ATOM),
-                            stages,
-                            query: QueryHome::Shared,
-                            access: 16,
-                            pack: Pack::Queries,
-                            keys: Keys::All,
-                            min_ctas: 1,
-                            fetch: Fetch::Producer,
-                            reference,
-                            staging,
+                            warps,
                             queries,
+                            ..usual
                         };
                         points.push(check(problem, schedule));
                     }
@@ -159,10 +151,6 @@ fn base(problem: &Problem<'_>, groups: u32) -> u32 {
         + score * problem.score_operations
 }
 
-/// Bytes of the verdicts of a reference that may fail: `lower::attend::guard` keeps one for each of 64 query tiles and each
-/// warp, and one more.
-const VERDICTS: u64 = 65 * 4;
-
 /// Shared memory of a CTA: the query tile, the slots of keys and values, results, verdicts, each at a multiple of 1024
 /// bytes; two mbarriers for each slot.
 fn shared(problem: &Problem<'_>, s: &Schedule) -> u32 {
@@ -173,10 +161,7 @@ fn shared(problem: &Problem<'_>, s: &Schedule) -> u32 {
         Staging::Own => m * e * element,
         Staging::Query => 0,
     };
-    let verdicts = match s.reference {
-        Reference::First => VERDICTS * u64::from(s.warps),
-        Reference::Running | Reference::Zero => 0,
-    };
+    let verdicts = 4 * u64::from(s.verdicts());
     let buffers = [
         u64::from(s.queries) * m * d * element,
         stages * n * d * element,

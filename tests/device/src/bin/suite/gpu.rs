@@ -4,15 +4,18 @@ use crate::specs;
 use drawloom::cudarc::driver::sys::{self, CUstreamCaptureMode_enum as CaptureMode};
 use drawloom::cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DriverError};
 use drawloom::manifest::{Instance, Manifest};
-use drawloom::{Arguments, Artifact, Error, Input, Loaded, Output, Workspace};
-use drawloom_device::memory::{Laid, Layout, POISON, Raw, scalars};
+use drawloom::{Arguments, Artifact, Error, Input, Loaded, Output, RawTensor, Workspace};
+use drawloom_device::memory::{Laid, Layout, POISON, scalars};
 use drawloom_tests::{Case, Outputs, Tensor};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Launches of a case that must give the same bits.
-const REPEATS: usize = 3;
+/// Launches of every case that must give the same bits.
+pub const REPEATS: usize = 3;
+
+/// Replays of a captured call.
+const REPLAYS: usize = 10;
 
 /// What lies around outputs.
 const AROUND: u8 = 0xa5;
@@ -78,7 +81,18 @@ struct Call<'c> {
 impl Gpu {
     /// The first device.
     pub fn open() -> Result<Gpu, String> {
+        Gpu::with(drawloom::context(0).map_err(|e| e.to_string())?)
+    }
+
+    /// The same device without events between streams, which would break a capture: for calls on one stream.
+    pub fn open_for_graphs() -> Result<Gpu, String> {
         let context = drawloom::context(0).map_err(|e| e.to_string())?;
+        // SAFETY: one stream is used, and waited for before its memory is freed or read.
+        unsafe { context.disable_event_tracking() };
+        Gpu::with(context)
+    }
+
+    fn with(context: Arc<CudaContext>) -> Result<Gpu, String> {
         let stream = || context.new_stream().map_err(|e| format!("{e:?}"));
         let streams = [stream()?, stream()?];
         Ok(Gpu {
@@ -87,6 +101,11 @@ impl Gpu {
             manifests: HashMap::new(),
             loaded: HashMap::new(),
         })
+    }
+
+    /// Its context.
+    pub fn context(&self) -> &Arc<CudaContext> {
+        &self.context
     }
 
     /// The driver's name for it.
@@ -100,11 +119,17 @@ impl Gpu {
         Ok(instance.variants.iter().map(|variant| variant.name.clone()).collect())
     }
 
-    /// Runs a case several times, through one variant or the selector, and checks everything but the outputs' values.
-    pub fn run(&mut self, case: &Case, variant: Option<usize>, layout: Layout) -> Result<Outputs, Failure> {
+    /// Runs a case so many times, through one variant or the selector, and checks everything but the outputs' values.
+    pub fn run(
+        &mut self,
+        case: &Case,
+        variant: Option<usize>,
+        layout: Layout,
+        repeats: usize,
+    ) -> Result<Outputs, Failure> {
         let loaded = self.load(case, variant)?;
         let mut first: Option<Outputs> = None;
-        for repeat in 0..REPEATS {
+        for repeat in 0..repeats {
             let stream = &self.streams[0];
             let mut call = Call::new(case, &loaded, stream, layout)?;
             call.launch(&loaded, stream)?;
@@ -161,6 +186,30 @@ impl Gpu {
                 None => first = Some(outputs),
                 Some(first) => same_bits(first, &outputs)?,
             }
+        }
+        Ok(())
+    }
+
+    /// A call captured in a graph, on a device that is open for graphs: each replay, in memory poisoned anew, gives the bits of a plain launch.
+    pub fn replays(&mut self, case: &Case) -> Result<(), String> {
+        let told = |e: Failure| e.to_string();
+        let driver = |e: DriverError| format!("{e:?}");
+        let expected = self.run(case, None, Layout::DENSE, 1).map_err(told)?;
+        let loaded = self.load(case, None).map_err(told)?;
+        let stream = &self.streams[0];
+        let mut call = Call::new(case, &loaded, stream, Layout::DENSE).map_err(told)?;
+        let begin = || Ok(stream.begin_capture(CaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)?);
+        // SAFETY: the call keeps its memory, and `self` the kernels, until the graph's last replay has been waited for below;
+        // nothing else uses them, and all of it is on one stream.
+        let captured = unsafe { call.capture_after(&loaded, stream, begin) };
+        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0)).map_err(driver)?;
+        captured.map_err(told)?;
+        let graph = graph.ok_or("the capture is empty")?;
+        for replay in 0..REPLAYS {
+            call.poison(stream).map_err(told)?;
+            graph.launch().map_err(driver)?;
+            let found = call.outputs(stream).map_err(told)?;
+            same_bits(&expected, &found).map_err(|e| format!("replay {}: {e}", replay + 1))?;
         }
         Ok(())
     }
@@ -223,9 +272,10 @@ impl Placed {
         Ok(Placed { laid, memory })
     }
 
-    fn raw(&self, stream: &CudaStream) -> Raw {
+    fn raw(&self, stream: &CudaStream) -> Result<RawTensor, Error> {
         let (address, _recorded) = self.memory.device_ptr(stream);
-        self.laid.raw(address)
+        // SAFETY: a call keeps its memory until it has waited for the stream, and uses it for nothing else.
+        unsafe { self.laid.raw(address) }
     }
 
     /// The elements after a launch; an error where anything else was written.
@@ -286,22 +336,66 @@ impl<'c> Call<'c> {
         stream: &Arc<CudaStream>,
         ready: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let inputs: Vec<Raw> = self.inputs.iter().map(|input| input.raw(stream)).collect();
-        let mut outputs: Vec<Raw> = self.outputs.iter().map(|(_, output)| output.raw(stream)).collect();
+        self.submit(loaded, stream, ready, |arguments, workspace| {
+            loaded.launch(stream, arguments, workspace)
+        })
+    }
+
+    /// The same on a stream that `ready` has begun to capture.
+    ///
+    /// # Safety
+    /// As for [`Loaded::launch_captured`]: the call and the kernels outlive the graph's replays.
+    unsafe fn capture_after(
+        &mut self,
+        loaded: &Loaded,
+        stream: &Arc<CudaStream>,
+        ready: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.submit(loaded, stream, ready, |arguments, workspace| {
+            // SAFETY: the caller promises.
+            unsafe { loaded.launch_captured(stream, arguments, workspace) }
+        })
+    }
+
+    fn submit(
+        &mut self,
+        loaded: &Loaded,
+        stream: &CudaStream,
+        ready: impl FnOnce() -> Result<(), Failure>,
+        launch: impl FnOnce(Arguments<'_>, &mut Workspace) -> Result<(), Error>,
+    ) -> Result<(), Failure> {
+        let inputs = self.inputs.iter().map(|input| input.raw(stream));
+        let inputs: Vec<RawTensor> = inputs.collect::<Result<_, _>>()?;
+        let outputs = self.outputs.iter().map(|(_, output)| output.raw(stream));
+        let mut outputs: Vec<RawTensor> = outputs.collect::<Result<_, _>>()?;
         let given: Vec<&dyn Input> = inputs.iter().map(|input| input as &dyn Input).collect();
         let taken = outputs.iter_mut().map(|output| output as &mut dyn Output);
         let arguments = Arguments::positional(loaded.operator(), &given, &scalars(self.case), taken)?;
         ready()?;
-        Ok(loaded.launch(stream, arguments, &mut self.workspace)?)
+        Ok(launch(arguments, &mut self.workspace)?)
+    }
+
+    /// Fills the outputs with poison again.
+    fn poison(&mut self, stream: &Arc<CudaStream>) -> Result<(), Failure> {
+        for (_, output) in &mut self.outputs {
+            stream.memcpy_htod(&output.laid.image, &mut output.memory)?;
+        }
+        Ok(())
     }
 
     /// Waits, checks that nothing but outputs was written, and reads these.
     fn finish(self, stream: &Arc<CudaStream>) -> Result<Outputs, Failure> {
+        self.outputs(stream)
+    }
+
+    /// The same, of a call that is launched again.
+    fn outputs(&self, stream: &Arc<CudaStream>) -> Result<Outputs, Failure> {
         for (tensor, input) in self.case.inputs.iter().zip(&self.inputs) {
             input.untouched(&tensor.name, stream)?;
         }
         let mut outputs = Outputs::new();
-        for (mut tensor, placed) in self.outputs {
+        for (tensor, placed) in &self.outputs {
+            let mut tensor = tensor.clone();
             let elements = placed.elements(&tensor.name, stream)?;
             tensor.order.sort_unstable();
             tensor.set_bytes(&elements)?;

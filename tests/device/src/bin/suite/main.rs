@@ -3,11 +3,13 @@
 //!
 //!     suite --date YYYY-MM-DD --out correctness.json
 //!     suite --cpu
+//!     suite --traffic --date YYYY-MM-DD --out traffic.json     (see `traffic`)
 //!
 //! The binary carries the kernels of all published specs and needs a driver and nothing else.
 
 mod gpu;
 mod specs;
+mod traffic;
 
 use clap::Parser;
 use drawloom::Error;
@@ -16,9 +18,9 @@ use drawloom_device::memory::Layout;
 use drawloom_tests::criterion::judge;
 use drawloom_tests::naive::{Exact, SameDtype};
 use drawloom_tests::{Case, Engine, Outputs, suite};
-use gpu::Gpu;
+use gpu::{Gpu, REPEATS};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,6 +29,9 @@ struct Cli {
     /// Run the CPU form instead.
     #[arg(long)]
     cpu: bool,
+    /// Launch ten kernels once each instead, for a profiler that counts bytes at DRAM.
+    #[arg(long, conflicts_with = "cpu")]
+    traffic: bool,
     /// The day, `2026-01-31`.
     #[arg(long, default_value = "undated")]
     date: String,
@@ -43,12 +48,12 @@ struct Cli {
 
 /// What is filed.
 #[derive(Serialize)]
-struct Record {
+struct Record<R> {
     date: String,
     machine: String,
     commit: String,
     suite: &'static str,
-    rows: Vec<Row>,
+    rows: Vec<R>,
 }
 
 /// A run that passed.
@@ -123,6 +128,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<bool, String> {
+    if cli.traffic {
+        let gpu = Gpu::open()?;
+        let launches = traffic::run(gpu.context()).map_err(|e| e.to_string())?;
+        write(cli, gpu.name()?, "traffic", launches)?;
+        return Ok(true);
+    }
     let mut tally = Tally::default();
     let cases = suite::cases()?;
     let mut machine = "the CPU form".to_owned();
@@ -153,6 +164,16 @@ fn run(cli: &Cli) -> Result<bool, String> {
             let what = format!("{}: two streams at once give the same bits", case.name);
             tally.check(&what, gpu.two_streams(case));
         }
+        for case in one_of_each_spec(&cases) {
+            let what = format!("{}: the same bits {MANY} times", case.name);
+            let found = gpu.run(case, None, Layout::DENSE, MANY);
+            tally.check(&what, found.map(|_| ()).map_err(|e| e.to_string()));
+        }
+        let mut graphs = Gpu::open_for_graphs()?;
+        for case in one_of_each_spec(&cases) {
+            let what = format!("{}: replays of a graph give the bits of a launch", case.name);
+            tally.check(&what, graphs.replays(case));
+        }
         for case in cases.iter().filter(|case| case.outputs_are_empty()) {
             let what = format!("{}: nothing is launched", case.name);
             tally.check(&what, gpu.launches_nothing(case));
@@ -160,19 +181,32 @@ fn run(cli: &Cli) -> Result<bool, String> {
     }
     print_tables(&tally.rows);
     println!("{} passed, {} failed", tally.rows.len() + tally.checks, tally.failed);
-    let passed = tally.failed == 0;
-    if let Some(path) = &cli.out {
-        let record = Record {
-            date: cli.date.clone(),
-            machine: cli.machine.clone().unwrap_or(machine),
-            commit: cli.commit.clone(),
-            suite: "correctness",
-            rows: tally.rows,
-        };
-        let text = serde_json::to_string_pretty(&record).map_err(|e| e.to_string())?;
-        std::fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    Ok(passed)
+    write(cli, machine, "correctness", tally.rows)?;
+    Ok(tally.failed == 0)
+}
+
+/// Launches that give the same bits, of a case of each spec.
+const MANY: usize = 100;
+
+/// The first case of each spec that has elements.
+fn one_of_each_spec(cases: &[Case]) -> impl Iterator<Item = &Case> {
+    let mut seen = BTreeSet::new();
+    let full = cases.iter().filter(|case| case.sizes.iter().all(|size| *size > 0));
+    full.filter(move |case| seen.insert(&case.spec.name))
+}
+
+/// Writes a record, if it is to go anywhere.
+fn write<R: Serialize>(cli: &Cli, machine: String, suite: &'static str, rows: Vec<R>) -> Result<(), String> {
+    let Some(path) = &cli.out else { return Ok(()) };
+    let record = Record {
+        date: cli.date.clone(),
+        machine: cli.machine.clone().unwrap_or(machine),
+        commit: cli.commit.clone(),
+        suite,
+        rows,
+    };
+    let text = serde_json::to_string_pretty(&record).map_err(|e| e.to_string())?;
+    std::fs::write(path, text + "\n").map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Whether a case has nothing to compute.
@@ -195,7 +229,7 @@ fn on_gpu(gpu: &mut Gpu, truth: &Truth<'_>, tally: &mut Tally) {
         ("selector, odd strides", Layout { shift: 0, gap: 1 }),
         ("selector, gaps of 16 elements", Layout { shift: 0, gap: 16 }),
     ] {
-        let found = gpu.run(case, None, layout).map_err(|e| e.to_string());
+        let found = gpu.run(case, None, layout, REPEATS).map_err(|e| e.to_string());
         tally.judge(truth, name, found);
     }
     let names = match gpu.variants(case) {
@@ -205,7 +239,7 @@ fn on_gpu(gpu: &mut Gpu, truth: &Truth<'_>, tally: &mut Tally) {
     let mut feasible = 0;
     for (n, name) in names.iter().enumerate() {
         let name = format!("{n}: {name}");
-        match gpu.run(case, Some(n), Layout::DENSE) {
+        match gpu.run(case, Some(n), Layout::DENSE, REPEATS) {
             // Another instruction set, more shared memory than there is, or sizes that it is not for.
             Err(gpu::Failure::Runtime(Error::NoVariant { .. } | Error::NoCode { .. })) => continue,
             found => tally.judge(truth, &name, found.map_err(|e| e.to_string())),

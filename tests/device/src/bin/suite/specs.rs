@@ -28,3 +28,24 @@ pub fn find(name: &str) -> Option<&'static Embedded> {
     ];
     all.into_iter().find(|operator| operator.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+    use std::path::Path;
+
+    /// So that what is prepared for this crate, and assembled then, is every published spec.
+    #[test]
+    fn every_published_spec_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../specs");
+        let entries = folder.read_dir().expect("the folder is there");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut specs = 0;
+        for path in paths.filter(|path| path.extension().is_some_and(|end| end == "attn")) {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            assert!(find(&name).is_some(), "{name} is not embedded");
+            specs += 1;
+        }
+        assert!(specs >= 7);
+    }
+}
