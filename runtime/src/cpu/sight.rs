@@ -176,3 +176,125 @@ fn compare(op: &BinaryOp, (a, b): (i64, i64), (c, d): (i64, i64)) -> Option<bool
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::program::compile;
+    use crate::operator::Operator;
+    use drawloom_lang::spec::{AxisId, InputId, ScalarId, Stage};
+
+    /// Rows and keys from here, so many, with documents of seven tokens.
+    struct Block {
+        rows: (i64, i64),
+        keys: (i64, i64),
+    }
+
+    const LENGTH: i64 = 60;
+
+    impl Source for Block {
+        fn index(&self, _: AxisId) -> i64 {
+            self.rows.0
+        }
+        fn lanes(&self, axis: AxisId) -> Option<i64> {
+            (axis == AxisId(1)).then_some(self.keys.0)
+        }
+        fn span(&self, axis: AxisId) -> (i64, i64) {
+            let (first, count) = if axis == AxisId(1) { self.keys } else { self.rows };
+            (first, first + count - 1)
+        }
+        fn len(&self, _: AxisId) -> i64 {
+            LENGTH
+        }
+        fn scalar(&self, _: ScalarId) -> (f32, i64) {
+            (9.0, 9)
+        }
+        fn load_real(&self, _: InputId, _: &mut dyn Iterator<Item = i64>) -> Option<f32> {
+            None
+        }
+        fn load_int(&self, _: InputId, at: &mut dyn Iterator<Item = i64>) -> Option<i64> {
+            at.next().filter(|at| (0..LENGTH).contains(at)).map(|at| at / 7)
+        }
+        fn dot(&self, _: usize, _: &mut [f32]) {}
+    }
+
+    fn operator(mask: &str) -> Operator {
+        let text = format!(
+            "attention masked {{
+                axis i: query(start), j: key, d = 16;
+                input q: f16[i, d], k: f16[j, d], v: f16[j, d], doc: i32[j];
+                scalar w: i32;
+                attend o over j in (k, v) {{ score = dot(q, k) + doc[j] * w; mask = {mask}; norm = softmax; }}
+                output o: f16[i, d];
+            }}"
+        );
+        let mut specs = drawloom_lang::parse_str("masked", &text).unwrap_or_else(|errors| panic!("{errors}"));
+        Operator::new(specs.remove(0)).expect("it has few axes")
+    }
+
+    fn sight(operator: &Operator, rows: (i64, i64), keys: (i64, i64)) -> Sight {
+        let Stage::Attend(attend) = &operator.spec().stages[0];
+        compile(operator, attend.score, attend.mask, attend.key).sight(&Block { rows, keys })
+    }
+
+    /// What is said of a block is true of each of its points, and where `told` the block is not left open for nothing.
+    fn check(mask: &str, told: bool) {
+        let operator = operator(mask);
+        for (rows, keys) in [(0, 0), (8, 0), (16, 24), (40, 8), (32, 32), (52, 52)].map(|(i, j)| ((i, 8), (j, 8))) {
+            let found = sight(&operator, rows, keys);
+            let points = (rows.0..rows.0 + 8).flat_map(|i| (keys.0..keys.0 + 8).map(move |j| ((i, 1), (j, 1))));
+            let points: Vec<Sight> = points.map(|(i, j)| sight(&operator, i, j)).collect();
+            let seen = points.iter().filter(|point| **point == Sight::Everything).count();
+            assert!(!points.contains(&Sight::Something), "{mask}: a point is open");
+            let exact = match seen {
+                0 => Sight::Nothing,
+                64 => Sight::Everything,
+                _ => Sight::Something,
+            };
+            let open = !told && found == Sight::Something;
+            assert!(
+                found == exact || open,
+                "{mask} at {rows:?}, {keys:?}: {found:?}, but {exact:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn blocks_of_plain_masks_are_told_apart() {
+        for mask in [
+            "causal",
+            "window(left = 6)",
+            "window(left = 20, right = 4)",
+            "sink(10)",
+            "i / 8 == j / 8",
+        ] {
+            check(mask, true);
+        }
+        for mask in [
+            "causal && (window(left = 9) || sink(3))",
+            "!(j <= i) || j < w",
+            "same(doc)",
+            "min(i, j) >= 8",
+        ] {
+            check(mask, true);
+        }
+    }
+
+    #[test]
+    fn blocks_of_other_masks_are_open_and_never_wrong() {
+        for mask in [
+            "i * j % 5 == 2",
+            "abs(i - j) % 3 == 0",
+            "if i > 20 { j % 2 == 0 } else { j > i }",
+        ] {
+            check(mask, false);
+        }
+        for mask in [
+            "(i - j) / 3 * 2 < w",
+            "max(i - j, j - i) > 30",
+            "i % 16 < 8 && j % 16 >= 8",
+        ] {
+            check(mask, false);
+        }
+    }
+}

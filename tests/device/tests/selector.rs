@@ -163,6 +163,10 @@ fn hopper_runs_its_own_kernels_and_others_the_portable_ones() {
 fn one_query_and_many_keys_are_split_where_few_heads_leave_the_device_idle() {
     let devices = devices();
     everywhere(|artifact, instance, name| {
+        // Where documents may be short, a part of the keys is all there is to read, and splitting need not pay.
+        if artifact.operator().spec().inputs.iter().any(|input| input.sorted) {
+            return;
+        }
         for device in &devices {
             let idle = chosen(artifact, artifact.manifest(), instance, device, DECODE[2], 256).expect("it runs");
             assert!(idle.splits > 1, "{name} on {}: {}", device.name, idle.variant.name);

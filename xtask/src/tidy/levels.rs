@@ -3,7 +3,7 @@
 use super::Source;
 
 /// For each crate, which crates of ours its manifest may name.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("compiler/lang", &[]),
     ("compiler/graph", &["drawloom-lang"]),
     ("compiler/kernel", &["drawloom-lang"]),
@@ -14,6 +14,7 @@ const CRATES: [(&str, &[&str]); 7] = [
     ),
     ("macros", &["drawloom-lang"]),
     ("runtime", &["drawloom-lang", "drawloom-graph", "drawloom-macros"]),
+    ("runtime/candle", &["drawloom"]),
 ];
 
 /// The crate whose modules stand in pipeline order.
