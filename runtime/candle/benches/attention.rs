@@ -7,7 +7,8 @@
 //! Candle's are its operations, two products around a softmax, and its fused attention for the CPU, both in f32 with as
 //! many threads as the machine has; ours read and write f16 and compute in f32. In each round everything runs once, in
 //! turn, so that what else the machine does meets all of them. Prints a record for `tests/record`: the smallest time of
-//! each, and the median over the rounds of candle's time over ours.
+//! each, the median over the rounds of candle's time over ours, and candle's processor time over ours in all rounds, which
+//! says most on a machine that has other work.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::attention::{AttnMask, flash_attn};
@@ -18,7 +19,7 @@ use std::time::Instant;
 const HEADS: usize = 12;
 
 /// Candle's fused attention, the slowest by far, is timed up to this length.
-const FUSED: usize = 1024;
+const FUSED: usize = 512;
 
 static DENSE: drawloom::Embedded = drawloom::Embedded::new(
     "dense",
@@ -126,9 +127,14 @@ impl Shape {
         };
         let error = distance(&ours()?, &operations()?)?;
         let mut times: [Vec<f64>; 3] = Default::default();
+        let mut processor = [0.0; 2];
         for _ in 0..rounds {
+            let start = processor_time();
             times[0].push(time(&ours)?);
+            let between = processor_time();
             times[1].push(time(&operations)?);
+            processor[0] += between - start;
+            processor[1] += processor_time() - between;
             if length <= FUSED {
                 times[2].push(time(&fused)?);
             }
@@ -151,6 +157,7 @@ impl Shape {
             "error": error,
             "peers": peers,
             "median_ratio": ratios,
+            "processor_ratio": processor[1] / processor[0],
         }))
     }
 }
@@ -174,6 +181,20 @@ fn time(run: &dyn Fn() -> Result<Tensor>) -> Result<f64> {
     let elapsed = start.elapsed().as_secs_f64() * 1e3;
     drop(result);
     Ok(elapsed)
+}
+
+/// Seconds that the threads of this program have run, as Linux counts them; NaN elsewhere.
+fn processor_time() -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything; of the fields behind it, the 12th and 13th are it.
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    let ticks = |field: &str| field.parse::<f64>().unwrap_or(f64::NAN);
+    let counted: Vec<f64> = fields.split_whitespace().skip(11).take(2).map(ticks).collect();
+    match counted.as_slice() {
+        [own, system] => (own + system) / TICKS_PER_SECOND,
+        _ => f64::NAN,
+    }
 }
 
 /// Distance over the norm of the second.

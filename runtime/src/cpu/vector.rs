@@ -83,7 +83,7 @@ pub(super) fn tanh<const FUSED: bool>(x: f32) -> f32 {
     let large = 1.0 - 2.0 / (exp::<FUSED>(2.0 * size) + 1.0);
     let square = x * x;
     let mut sum = -5.704_988_7e-3;
-    for term in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for term in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         sum = multiply_add::<FUSED>(sum, square, term);
     }
     let small = multiply_add::<FUSED>(sum * square, x, x);
