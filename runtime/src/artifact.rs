@@ -1,7 +1,6 @@
 //! Artifacts: compiled operators, from files, from bytes, or embedded by `attn!`.
 
 use crate::arguments::Arguments;
-use crate::cpu;
 use crate::element::Scalar;
 use crate::error::Error;
 use crate::launch::{self, Loaded};
@@ -112,7 +111,7 @@ impl Artifact {
         outputs: &mut [(&str, &mut dyn Output)],
     ) -> Result<(), Error> {
         let arguments = Arguments::named(&self.operator, inputs, scalars, outputs)?;
-        cpu::run_inferred(&self.operator, arguments)
+        self.operator.cpu(arguments)
     }
 }
 
@@ -186,6 +185,6 @@ impl Embedded {
     /// # Errors
     /// Whatever is wrong with the call.
     pub fn cpu(&self, arguments: Arguments<'_>) -> Result<(), Error> {
-        cpu::run_inferred(self.operator()?, arguments)
+        self.operator()?.cpu(arguments)
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, message};
 use crate::map::TensorMap;
+use crate::module::driver;
 use cudarc::driver::{DriverError, sys};
 use drawloom_lang::artifact::MAX_MAP_RANK;
 use drawloom_lang::spec::Dtype;
@@ -69,11 +70,9 @@ fn swizzle(panel_bytes: u32) -> c_int {
 fn encoder() -> Option<Encode> {
     static ENCODER: OnceLock<Option<Encode>> = OnceLock::new();
     *ENCODER.get_or_init(|| {
-        // SAFETY: the driver is present, so that its library opens; the symbol is a function of this signature since
-        // CUDA 12.0, and the library is never closed.
-        unsafe { sys::culib().get::<Encode>(b"cuTensorMapEncodeTiled\0") }
-            .ok()
-            .map(|symbol| *symbol)
+        // SAFETY: the symbol is a function of this signature since CUDA 12.0, and the library is never closed.
+        let symbol = unsafe { driver()?.get::<Encode>(b"cuTensorMapEncodeTiled\0") };
+        symbol.ok().map(|symbol| *symbol)
     })
 }
 

@@ -39,6 +39,7 @@ mod encode;
 mod error;
 mod launch;
 mod map;
+mod memory;
 mod module;
 mod operator;
 mod plan;
@@ -58,10 +59,11 @@ pub use element::{Element, HostMut, HostRef, Scalar};
 pub use error::Error;
 pub use half;
 pub use launch::{Loaded, Workspace};
+pub use memory::{DeviceMemory, DeviceMemoryMut};
 pub use module::{context, driver_is_present};
 pub use operator::{Declared, MAX_AXES, MAX_TENSORS, Operator};
-pub use raw::RawTensor;
-pub use tensor::{DeviceMemory, DeviceMemoryMut, Input, MAX_RANK, Output, Place, Tensor, TensorMut, View};
+pub use raw::{AnyTensor, AnyTensorMut, RawTensor};
+pub use tensor::{Input, MAX_RANK, Output, Place, Tensor, TensorMut, View};
 
 /// The pure part of a launch, for tests and tools: nothing here touches a GPU.
 pub mod planning {

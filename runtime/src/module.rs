@@ -5,14 +5,30 @@
 
 use crate::error::{Error, message};
 use cudarc::driver::{CudaContext, sys};
+use libloading::Library;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
+
+/// The driver's library, if there is one. cudarc has it too, but not where a program links the driver, as those do that
+/// use candle; the names are among those that cudarc tries.
+pub(crate) fn driver() -> Option<&'static Library> {
+    static DRIVER: OnceLock<Option<Library>> = OnceLock::new();
+    let open = || {
+        let names = [
+            libloading::library_filename("cuda"),
+            "libcuda.so.1".into(),
+            libloading::library_filename("nvcuda"),
+        ];
+        // SAFETY: opening the driver's library runs its initialiser alone, as the first call of cudarc would.
+        names.iter().find_map(|name| unsafe { Library::new(name) }.ok())
+    };
+    DRIVER.get_or_init(open).as_ref()
+}
 
 /// Whether a CUDA driver is there. Everything else of cudarc panics without one.
 pub fn driver_is_present() -> bool {
-    // SAFETY: it only tries to open the driver's library, and is marked unsafe as all of `sys` is.
-    unsafe { sys::is_culib_present() }
+    driver().is_some()
 }
 
 /// A context of device `ordinal`, without a panic where there is no driver.

@@ -1,5 +1,7 @@
 //! An operator as the launcher sees it: a checked spec, its arguments in one order, and what a manifest says about it.
 
+use crate::arguments::Arguments;
+use crate::cpu;
 use crate::error::{Error, list};
 use crate::select::Sizes;
 use crate::tensor::MAX_RANK;
@@ -127,6 +129,14 @@ impl Operator {
             types.push(dtype);
         }
         Ok(types)
+    }
+
+    /// Runs the CPU form on host memory. The types of the type sets are those of the arguments.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the call.
+    pub fn cpu(&self, arguments: Arguments<'_>) -> Result<(), Error> {
+        cpu::run_inferred(self, arguments)
     }
 
     /// Checks that a manifest speaks of this operator: bindings, names in formulas and parameters.

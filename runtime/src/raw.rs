@@ -1,10 +1,117 @@
 //! Arguments whose element type and rank are known at run time only.
 
-use crate::element::{HostMut, HostRef};
+use crate::element::{Element, HostMut, HostRef};
 use crate::error::Error;
-use crate::tensor::{Input, MAX_RANK, Output, Place, View, check_extent};
+use crate::memory::{DeviceMemory, DeviceMemoryMut, Sink, Source};
+use crate::tensor::{Input, MAX_RANK, Output, Place, View, check_extent, erase};
 use cudarc::driver::{CudaStream, SyncOnDrop};
 use drawloom_lang::spec::Dtype;
+
+fn check_layout(shape: &[usize], strides: &[usize], len: usize) -> Result<(), Error> {
+    let rank = shape.len();
+    if rank != strides.len() {
+        return Err(Error::Rank {
+            argument: "tensor".to_owned(),
+            expected: rank,
+            given: strides.len(),
+        });
+    }
+    if rank > MAX_RANK {
+        return Err(Error::Limit {
+            name: "tensor".to_owned(),
+            what: "axes",
+            given: rank,
+            limit: MAX_RANK,
+        });
+    }
+    check_extent(shape, strides, len, "tensor")
+}
+
+/// A tensor that borrows its memory, of any rank: what an adapter for another tensor library makes.
+pub struct AnyTensor<'a, T> {
+    view: View,
+    source: Source<'a, T>,
+}
+
+impl<'a, T: Element> AnyTensor<'a, T> {
+    /// Host memory, with strides in elements.
+    ///
+    /// # Errors
+    /// As for [`RawTensor::new`].
+    pub fn host(memory: &'a [T], shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        Self::of(Source::Host(memory), shape, strides)
+    }
+
+    /// Device memory, with strides in elements.
+    ///
+    /// # Errors
+    /// As for [`RawTensor::new`].
+    pub fn device(memory: impl DeviceMemory<'a, T>, shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        Self::of(Source::Device(memory.view()), shape, strides)
+    }
+
+    fn of(source: Source<'a, T>, shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        check_layout(shape, strides, source.len())?;
+        let view = erase::<T>(shape, strides, source.place(), source.len());
+        Ok(Self { view, source })
+    }
+}
+
+/// A tensor that borrows its memory exclusively, of any rank.
+pub struct AnyTensorMut<'a, T> {
+    view: View,
+    sink: Sink<'a, T>,
+}
+
+impl<'a, T: Element> AnyTensorMut<'a, T> {
+    /// Host memory, with strides in elements.
+    ///
+    /// # Errors
+    /// As for [`RawTensor::new`].
+    pub fn host(memory: &'a mut [T], shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        Self::of(Sink::Host(memory), shape, strides)
+    }
+
+    /// Device memory, with strides in elements.
+    ///
+    /// # Errors
+    /// As for [`RawTensor::new`].
+    pub fn device(memory: impl DeviceMemoryMut<'a, T>, shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        Self::of(Sink::Device(memory.view_mut()), shape, strides)
+    }
+
+    fn of(sink: Sink<'a, T>, shape: &[usize], strides: &[usize]) -> Result<Self, Error> {
+        check_layout(shape, strides, sink.len())?;
+        let view = erase::<T>(shape, strides, sink.place(), sink.len());
+        Ok(Self { view, sink })
+    }
+}
+
+// SAFETY: the view was checked against the borrowed memory when it was made.
+unsafe impl<T: Element> Input for AnyTensor<'_, T> {
+    fn view(&self) -> View {
+        self.view
+    }
+    fn device<'s>(&'s self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
+        self.source.device(stream)
+    }
+    fn host(&self) -> Option<HostRef<'_>> {
+        self.source.host()
+    }
+}
+
+// SAFETY: the view was checked against the exclusively borrowed memory when it was made.
+unsafe impl<T: Element> Output for AnyTensorMut<'_, T> {
+    fn view(&self) -> View {
+        self.view
+    }
+    fn device<'s>(&'s mut self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
+        self.sink.device(stream)
+    }
+    fn host(&mut self) -> Option<HostMut<'_>> {
+        self.sink.host()
+    }
+}
 
 /// Device memory at a raw address, as an input or an output: what a binding for another language has in its hands.
 /// [`crate::Tensor::from_raw`] is the same for types and ranks that Rust knows.
@@ -28,27 +135,11 @@ impl RawTensor {
         shape: &[usize],
         strides: &[usize],
     ) -> Result<RawTensor, Error> {
-        let rank = shape.len();
-        if rank != strides.len() {
-            return Err(Error::Rank {
-                argument: "tensor".to_owned(),
-                expected: rank,
-                given: strides.len(),
-            });
-        }
-        if rank > MAX_RANK {
-            return Err(Error::Limit {
-                name: "tensor".to_owned(),
-                what: "axes",
-                given: rank,
-                limit: MAX_RANK,
-            });
-        }
-        check_extent(shape, strides, len, "tensor")?;
+        check_layout(shape, strides, len)?;
         let fixed = |from: &[usize]| std::array::from_fn(|axis| from.get(axis).copied().unwrap_or(0));
         Ok(RawTensor(View {
             dtype,
-            rank,
+            rank: shape.len(),
             shape: fixed(shape),
             strides: fixed(strides),
             address,

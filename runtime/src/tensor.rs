@@ -6,9 +6,8 @@
 
 use crate::element::{Element, HostMut, HostRef, size_of};
 use crate::error::Error;
-use cudarc::driver::{
-    CudaContext, CudaSlice, CudaStream, CudaView, CudaViewMut, DevicePtr, DevicePtrMut, DeviceSlice, SyncOnDrop,
-};
+use crate::memory::{DeviceMemory, DeviceMemoryMut, Sink, Source};
+use cudarc::driver::{CudaContext, CudaStream, SyncOnDrop};
 use drawloom_lang::spec::Dtype;
 use std::sync::Arc;
 
@@ -88,54 +87,6 @@ pub(crate) fn extent(shape: &[usize], strides: &[usize]) -> Option<usize> {
         last = last.checked_add((size - 1).checked_mul(*stride)?)?;
     }
     last.checked_add(1)
-}
-
-/// Device memory that can be read through a view.
-pub trait DeviceMemory<'a, T> {
-    /// All of it.
-    fn view(self) -> CudaView<'a, T>;
-}
-
-impl<'a, T> DeviceMemory<'a, T> for &'a CudaSlice<T> {
-    fn view(self) -> CudaView<'a, T> {
-        self.as_view()
-    }
-}
-
-impl<'a, T> DeviceMemory<'a, T> for CudaView<'a, T> {
-    fn view(self) -> CudaView<'a, T> {
-        self
-    }
-}
-
-/// Device memory that can be written through a view.
-pub trait DeviceMemoryMut<'a, T> {
-    /// All of it.
-    fn view_mut(self) -> CudaViewMut<'a, T>;
-}
-
-impl<'a, T> DeviceMemoryMut<'a, T> for &'a mut CudaSlice<T> {
-    fn view_mut(self) -> CudaViewMut<'a, T> {
-        self.as_view_mut()
-    }
-}
-
-impl<'a, T> DeviceMemoryMut<'a, T> for CudaViewMut<'a, T> {
-    fn view_mut(self) -> CudaViewMut<'a, T> {
-        self
-    }
-}
-
-enum Source<'a, T> {
-    Host(&'a [T]),
-    Device(CudaView<'a, T>),
-    Raw(u64, usize),
-}
-
-enum Sink<'a, T> {
-    Host(&'a mut [T]),
-    Device(CudaViewMut<'a, T>),
-    Raw(u64, usize),
 }
 
 /// An input: borrowed memory with a shape and strides. `N` is the number of axes.
@@ -258,11 +209,7 @@ impl<'a, T: Element, const N: usize> Tensor<'a, T, N> {
     layout_methods!();
 
     fn len(&self) -> usize {
-        match &self.source {
-            Source::Host(slice) => slice.len(),
-            Source::Device(view) => view.len(),
-            Source::Raw(_, len) => *len,
-        }
+        self.source.len()
     }
 }
 
@@ -316,35 +263,28 @@ impl<'a, T: Element, const N: usize> TensorMut<'a, T, N> {
     layout_methods!();
 
     fn len(&self) -> usize {
-        match &self.sink {
-            Sink::Host(slice) => slice.len(),
-            Sink::Device(view) => view.len(),
-            Sink::Raw(_, len) => *len,
-        }
+        self.sink.len()
     }
 }
 
-fn erase<T: Element, const N: usize>(
-    shape: [usize; N],
-    strides: [usize; N],
-    address: u64,
+/// What the checks see of memory with a shape and strides.
+pub(crate) fn erase<T: Element>(
+    shape: &[usize],
+    strides: &[usize],
+    (address, place): (u64, Place),
     len: usize,
-    place: Place,
 ) -> View {
-    let mut view = View {
+    let fixed = |from: &[usize]| std::array::from_fn(|axis| from.get(axis).copied().unwrap_or(0));
+    // A tensor of more axes than any spec's is refused by its rank; what does not fit here is not looked at.
+    View {
         dtype: T::DTYPE,
-        rank: N,
-        shape: [0; MAX_RANK],
-        strides: [0; MAX_RANK],
+        rank: shape.len(),
+        shape: fixed(shape),
+        strides: fixed(strides),
         address,
         len,
         place,
-    };
-    // A tensor of more axes than any spec's is refused by its rank; what does not fit here is not looked at.
-    let kept = N.min(MAX_RANK);
-    view.shape[..kept].copy_from_slice(&shape[..kept]);
-    view.strides[..kept].copy_from_slice(&strides[..kept]);
-    view
+    }
 }
 
 /// An input of any element type and rank: what launchers take.
@@ -380,30 +320,13 @@ pub unsafe trait Output {
 // SAFETY: the view was checked against the borrowed memory when it was made, or its maker promised so (`from_raw`).
 unsafe impl<T: Element, const N: usize> Input for Tensor<'_, T, N> {
     fn view(&self) -> View {
-        let (address, place) = match &self.source {
-            Source::Host(slice) => (slice.as_ptr() as u64, Place::Host),
-            Source::Device(view) => (0, Place::of(view.stream().context())),
-            Source::Raw(address, _) => (*address, Place::Raw),
-        };
-        erase::<T, N>(self.shape, self.strides, address, self.len(), place)
+        erase::<T>(&self.shape, &self.strides, self.source.place(), self.len())
     }
-
     fn device<'s>(&'s self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
-        match &self.source {
-            Source::Host(_) => None,
-            Source::Device(view) => {
-                let (address, guard) = view.device_ptr(stream);
-                Some((address, Some(guard)))
-            }
-            Source::Raw(address, _) => Some((*address, None)),
-        }
+        self.source.device(stream)
     }
-
     fn host(&self) -> Option<HostRef<'_>> {
-        match &self.source {
-            Source::Host(slice) => Some(T::host(slice)),
-            Source::Device(_) | Source::Raw(..) => None,
-        }
+        self.source.host()
     }
 }
 
@@ -411,29 +334,12 @@ unsafe impl<T: Element, const N: usize> Input for Tensor<'_, T, N> {
 // (`from_raw`).
 unsafe impl<T: Element, const N: usize> Output for TensorMut<'_, T, N> {
     fn view(&self) -> View {
-        let (address, place) = match &self.sink {
-            Sink::Host(slice) => (slice.as_ptr() as u64, Place::Host),
-            Sink::Device(view) => (0, Place::of(view.stream().context())),
-            Sink::Raw(address, _) => (*address, Place::Raw),
-        };
-        erase::<T, N>(self.shape, self.strides, address, self.len(), place)
+        erase::<T>(&self.shape, &self.strides, self.sink.place(), self.len())
     }
-
     fn device<'s>(&'s mut self, stream: &'s CudaStream) -> Option<(u64, Option<SyncOnDrop<'s>>)> {
-        match &mut self.sink {
-            Sink::Host(_) => None,
-            Sink::Device(view) => {
-                let (address, guard) = view.device_ptr_mut(stream);
-                Some((address, Some(guard)))
-            }
-            Sink::Raw(address, _) => Some((*address, None)),
-        }
+        self.sink.device(stream)
     }
-
     fn host(&mut self) -> Option<HostMut<'_>> {
-        match &mut self.sink {
-            Sink::Host(slice) => Some(T::host_mut(slice)),
-            Sink::Device(_) | Sink::Raw(..) => None,
-        }
+        self.sink.host()
     }
 }

@@ -2,7 +2,7 @@
 
 use drawloom::manifest::{Instance, Provenance};
 use drawloom::{Artifact, ArtifactError, Embedded, Error};
-use drawloom_lang::artifact::{Code, file_stem, module_code, open, pack};
+use drawloom_lang::artifact::{Code, file_stem, module_code, open, pack, seal};
 use drawloom_lang::spec::Binding;
 
 const SPEC: &str = "attention causal {
@@ -14,6 +14,10 @@ const SPEC: &str = "attention causal {
 }";
 
 fn packed() -> (String, Vec<u8>) {
+    packed_as("second module")
+}
+
+fn packed_as(second: &str) -> (String, Vec<u8>) {
     let spec = drawloom_lang::parse_str("causal", SPEC)
         .unwrap_or_else(|errors| panic!("{errors}"))
         .remove(0);
@@ -39,7 +43,7 @@ fn packed() -> (String, Vec<u8>) {
             llvm: "0".into(),
             ptxas: Some("13.5.37".into()),
         },
-        &[code("first"), code("second module"), cubin],
+        &[code("first"), code(second), cubin],
         vec![Instance {
             binding: Binding {
                 types,
@@ -78,20 +82,42 @@ fn what_is_packed_opens_and_packing_repeats() {
 }
 
 #[test]
-fn any_flipped_or_missing_byte_of_the_payload_is_refused() {
+fn any_flipped_bit_and_any_missing_byte_is_refused() {
     let (manifest, payload) = packed();
-    for at in 0..payload.len() {
-        let mut damaged = payload.clone();
-        damaged[at] ^= 0x10;
+    let flip = |bytes: &[u8], bit: usize| {
+        let mut damaged = bytes.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        damaged
+    };
+    for bit in 0..payload.len() * 8 {
+        let refused = open(&manifest, &flip(&payload, bit));
         assert!(
-            matches!(open(&manifest, &damaged), Err(ArtifactError::Payload { .. })),
-            "byte {at}"
-        );
-        assert!(
-            matches!(open(&manifest, &payload[..at]), Err(ArtifactError::Payload { .. })),
-            "length {at}"
+            matches!(refused, Err(ArtifactError::Payload { .. })),
+            "bit {bit} of the payload"
         );
     }
+    for at in 0..payload.len() {
+        let refused = open(&manifest, &payload[..at]);
+        assert!(
+            matches!(refused, Err(ArtifactError::Payload { .. })),
+            "{at} bytes of the payload"
+        );
+    }
+    for bit in 0..manifest.len() * 8 {
+        // What is no text any more cannot be given to `open`, nor read from a file.
+        let damaged = String::from_utf8(flip(manifest.as_bytes(), bit));
+        assert!(
+            damaged.map_or(true, |text| open(&text, &payload).is_err()),
+            "bit {bit} of the manifest"
+        );
+    }
+    for at in 0..manifest.len() {
+        assert!(open(&manifest[..at], &payload).is_err(), "{at} bytes of the manifest");
+    }
+    assert!(
+        open(&manifest.replace('\n', "\r\n"), &payload).is_ok(),
+        "a checkout may end lines otherwise"
+    );
     // Hashes found at unpacking too: a module's bytes against its own hash.
     let opened = open(&manifest, &payload).unwrap();
     let mut damaged = payload.clone();
@@ -103,14 +129,19 @@ fn any_flipped_or_missing_byte_of_the_payload_is_refused() {
 }
 
 #[test]
-fn truncated_and_altered_manifests_are_refused() {
+fn altered_manifests_are_refused_sealed_or_not() {
     let (manifest, payload) = packed();
-    for at in (0..manifest.len() - 2).step_by(7) {
-        assert!(open(&manifest[..at], &payload).is_err(), "length {at}");
-    }
     let refuse = |from: &str, to: &str| {
         assert!(manifest.contains(from), "{from}");
-        open(&manifest.replacen(from, to, 1), &payload).map(|_| ()).unwrap_err()
+        let altered = manifest.replacen(from, to, 1);
+        let refused = open(&altered, &payload);
+        if let Ok(altered) = &refused {
+            panic!("{altered:?}");
+        }
+        // Sealed again, it must be refused for what it says.
+        open(&seal(&altered).expect("there is a place for the seal"), &payload)
+            .map(|_| ())
+            .unwrap_err()
     };
     assert_eq!(
         refuse("\"abi\": 1", "\"abi\": 999"),
@@ -165,6 +196,7 @@ fn a_manifest_of_another_binding_is_refused() {
     let (manifest, payload) = packed();
     let swapped = manifest.replacen("\"f16\"\n", "\"bf16\"\n", 1);
     assert_ne!(manifest, swapped);
+    let swapped = seal(&swapped).expect("there is a place for the seal");
     let error = Artifact::from_bytes(&swapped, &payload).err().unwrap();
     assert!(
         matches!(error, Error::Artifact(ArtifactError::Inconsistent { .. })),
@@ -178,8 +210,21 @@ fn a_manifest_without_cubins_opens() {
     let (manifest, payload) = packed();
     let older = manifest.replacen(",\n      \"of\": 1", "", 1);
     assert_ne!(manifest, older);
+    let older = seal(&older).unwrap();
     let opened = open(&older, &payload).unwrap();
     assert!(opened.modules.iter().all(|module| module.of.is_none()));
+}
+
+#[test]
+fn halves_of_two_artifacts_are_refused() {
+    let (manifest, payload) = packed();
+    let (other, other_payload) = packed_as("first");
+    assert!(open(&other, &other_payload).is_ok());
+    assert!(matches!(
+        open(&manifest, &other_payload),
+        Err(ArtifactError::Payload { .. })
+    ));
+    assert!(matches!(open(&other, &payload), Err(ArtifactError::Payload { .. })));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A case: a spec, what its sets and sizes are, and inputs. And what runs cases: [`Engine`].
 
+use crate::naive::Point;
 use crate::tensor::Tensor;
+use drawloom_lang::eval::{Value, eval};
 use drawloom_lang::spec::{
     Align, Attend, AxisId, AxisRole, AxisSize, Binding, Dtype, ElemType, ExprKind, InputId, ScalarDecl, Spec, Stage,
 };
@@ -67,6 +69,8 @@ pub enum InputKind {
     OneHot,
     /// All keys alike.
     Equal,
+    /// Normal, but NaN in every key that no query sees.
+    UnseenGarbage,
 }
 
 /// Why a case cannot be made.
@@ -130,6 +134,9 @@ impl Case {
         let mut rng = fastrand::Rng::with_seed(seed);
         case.inputs = (0..spec.inputs.len()).map(|n| case.draw(n, kind, &mut rng)).collect();
         case.scalars = spec.scalars.iter().map(|s| draw_scalar(s, &mut rng)).collect();
+        if kind == InputKind::UnseenGarbage {
+            case.spoil_unseen_keys()?;
+        }
         Ok(case)
     }
 
@@ -178,6 +185,41 @@ impl Case {
         let mut out = Tensor::new(&decl.name, self.dtype(decl.ty), &shape, std::iter::repeat(f64::NAN));
         out.order.clone_from(&self.output_orders[n]);
         out
+    }
+
+    /// Makes every key that no query sees NaN.
+    fn spoil_unseen_keys(&mut self) -> Result<(), CaseError> {
+        let k = self.attend().k;
+        let axes = self.spec.inputs[k.index()].axes.clone();
+        let (rows, width) = match axes.split_last() {
+            Some((feature, rows)) => (rows, self.sizes[feature.index()]),
+            None => return Ok(()),
+        };
+        let mut seen = vec![false; self.shape(rows).iter().product()];
+        // Features have compiled sizes, and a grouped axis follows its members.
+        let outer = |axis: &AxisId| matches!(self.spec.axes[axis.index()].size, AxisSize::Runtime);
+        let walked: Vec<AxisId> = (0..self.spec.axes.len() as u32).map(AxisId).filter(outer).collect();
+        for at in crate::tensor::indices(&self.shape(&walked)) {
+            let mut index = vec![0; self.sizes.len()];
+            for (axis, x) in walked.iter().zip(&at) {
+                index[axis.index()] = *x;
+            }
+            let point = Point::at_row(self, index);
+            let visible = match self.attend().mask {
+                Some(mask) => eval(&self.spec, mask, &point)
+                    .and_then(Value::truth)
+                    .map_err(|e| e.to_string())?,
+                None => true,
+            };
+            let place = rows
+                .iter()
+                .fold(0, |place, axis| place * self.sizes[axis.index()] + point.at(*axis));
+            seen[place] |= visible;
+        }
+        for (place, _) in seen.iter().enumerate().filter(|(_, seen)| !**seen) {
+            self.inputs[k.index()].values[place * width..][..width].fill(f64::NAN);
+        }
+        Ok(())
     }
 
     fn draw(&self, n: usize, kind: InputKind, rng: &mut fastrand::Rng) -> Tensor {

@@ -61,7 +61,7 @@ impl<'a> Point<'a> {
     }
 
     /// The index on an axis; on a grouped axis that of the group.
-    fn at(&self, axis: AxisId) -> usize {
+    pub fn at(&self, axis: AxisId) -> usize {
         match self.case.spec.axes[axis.index()].size {
             AxisSize::Grouped { of, .. } => {
                 let (members, groups) = (self.case.sizes[of.index()], self.case.sizes[axis.index()]);

@@ -38,8 +38,8 @@ struct Entry {
     scalars: BTreeMap<String, f64>,
 }
 
-/// The specs of this repository by name.
-pub const SPECS: [(&str, &str); 7] = [
+/// The specs of this repository, and those made for the suite, by name.
+pub const SPECS: [(&str, &str); 10] = [
     ("alibi", include_str!("../../specs/alibi.attn")),
     ("causal", include_str!("../../specs/causal.attn")),
     ("dense", include_str!("../../specs/dense.attn")),
@@ -47,9 +47,13 @@ pub const SPECS: [(&str, &str); 7] = [
     ("gqa_causal", include_str!("../../specs/gqa_causal.attn")),
     ("softcap", include_str!("../../specs/softcap.attn")),
     ("streaming", include_str!("../../specs/streaming.attn")),
+    ("windowed", include_str!("../suite/bugs.attn")),
+    ("cached", include_str!("../suite/bugs.attn")),
+    ("islands", include_str!("../suite/bugs.attn")),
 ];
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
+    ("bugs", include_str!("../suite/bugs.toml")),
     ("inputs", include_str!("../suite/inputs.toml")),
     ("layouts", include_str!("../suite/layouts.toml")),
     ("shapes", include_str!("../suite/shapes.toml")),
@@ -78,7 +82,8 @@ fn case(entry: &Entry) -> Result<Case, String> {
         .map(|(_, text)| *text);
     let text = text.ok_or_else(|| format!("no spec `{}`", entry.spec))?;
     let specs = drawloom_lang::parse_str(&entry.spec, text).map_err(|e| e.to_string())?;
-    let spec = specs.first().ok_or("an empty spec file")?;
+    let spec = specs.iter().find(|spec| spec.name == entry.spec);
+    let spec = spec.ok_or_else(|| format!("no spec `{}` in its file", entry.spec))?;
     let mut case = Case::new(&entry.name, spec, entry.dtype, &entry.sizes, entry.input, entry.seed)?;
     for (name, order) in &entry.orders {
         let input = spec.inputs.iter().position(|i| i.name == *name);

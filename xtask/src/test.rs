@@ -10,6 +10,10 @@ use anyhow::{Context, Result};
 /// Inputs that each fuzz target tries.
 const FUZZ_CASES: &str = "20000";
 
+/// What candle 0.11 with its feature `cuda` asks of cudarc, and so of the one cudarc that a program with both has.
+/// Candle itself cannot be checked here: its build compiles kernels with nvcc.
+const CANDLE: &str = "cudarc/cublas,cudarc/cublaslt,cudarc/curand,cudarc/nvrtc,cudarc/f8,cudarc/dynamic-linking";
+
 /// Random tests draw the same cases in every run of this task, so that a change is judged and not the luck of the draw;
 /// plain `cargo test` draws new ones each time.
 const SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20261124");
@@ -29,6 +33,15 @@ pub fn test(all: bool, only: &[String]) -> Result<()> {
             "--",
             "-D",
             "warnings",
+        ])))
+    });
+    steps.step("candle's cudarc", || {
+        passed(run(&mut cargo([
+            "check",
+            "--package",
+            "drawloom",
+            "--features",
+            CANDLE,
         ])))
     });
     steps.step("rustdoc", || {

@@ -1,8 +1,8 @@
 //! The artifact codec: a manifest and compiled modules become two files, and two files become a manifest that holds.
 //!
 //! One module for the compiler that writes, the macro that embeds and the runtime that loads, so that they cannot
-//! disagree. [`open`] believes nothing: the ABI, the hash of the payload, the key of the spec and every byte range are
-//! checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
+//! disagree. [`open`] believes nothing: the ABI, the hashes of manifest and payload, the key of the spec and every byte
+//! range are checked before anything else is done with them; [`module_code`] checks the hash of what it unpacks.
 
 mod verify;
 
@@ -11,6 +11,7 @@ use crate::spec::Spec;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use std::io;
+use std::ops::Range;
 use verify::{inconsistent, verify_instance, verify_modules};
 
 /// Largest module that [`module_code`] unpacks, in bytes: far above any kernel, far below a decompression bomb.
@@ -62,6 +63,14 @@ pub enum ArtifactError {
         /// What the manifest says.
         given: u32,
     },
+    /// The manifest is not as it was written.
+    #[error("the manifest's SHA-256 is {given}, but it says {expected}")]
+    Altered {
+        /// By itself.
+        expected: String,
+        /// Of its text.
+        given: String,
+    },
     /// The payload is not the one the manifest was written for.
     #[error("the payload's SHA-256 is {given}, but the manifest says {expected}")]
     Payload {
@@ -108,13 +117,38 @@ pub fn file_stem(name: &str, key: &str) -> String {
 
 /// SHA-256 of `bytes`, 64 hex digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(hmac_sha256::Hash::hash(bytes))
+}
+
+fn hex(hash: [u8; 32]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(64);
-    for byte in hmac_sha256::Hash::hash(bytes) {
+    for byte in hash {
         text.push(DIGITS[usize::from(byte >> 4)].into());
         text.push(DIGITS[usize::from(byte & 15)].into());
     }
     text
+}
+
+/// A manifest's text with the hash of the text in its place; `None` where it has no such place.
+pub fn seal(text: &str) -> Option<String> {
+    let (place, digits) = seal_of(text)?;
+    Some([&text[..place.start], &digits, &text[place.end..]].concat())
+}
+
+/// Where the hash of a manifest's text stands, and what it should be.
+fn seal_of(text: &str) -> Option<(Range<usize>, String)> {
+    const FIELD: &str = "\"manifest_sha256\": \"";
+    const DIGITS: usize = 64;
+    // In a string of JSON the quotes would be escaped.
+    let start = text.find(FIELD)? + FIELD.len();
+    let place = start..start + DIGITS;
+    let after = text.get(place.end..).filter(|after| after.starts_with('"'))?;
+    let mut hash = hmac_sha256::Hash::new();
+    for part in [&text[..start], after].into_iter().flat_map(|text| text.split('\r')) {
+        hash.update(part);
+    }
+    Some((place, hex(hash.finalize())))
 }
 
 /// Assembles an artifact: the manifest's text and the payload's bytes. The same input gives the same bytes.
@@ -152,26 +186,35 @@ pub fn pack(
         spec: spec.to_owned(),
         key: key.to_owned(),
         provenance,
+        manifest_sha256: "0".repeat(64),
         payload_sha256: sha256_hex(&payload),
         modules,
         instances,
     };
     let mut text = print(&manifest).map_err(|error| ArtifactError::Manifest(error.to_string()))?;
     text.push('\n');
+    let text = seal(&text).unwrap_or(text);
     open(&text, &payload)?;
     Ok((text, payload))
 }
 
-/// Reads a manifest and checks it against its payload: ABI, hash of the payload, key of the spec, byte ranges, indices.
+/// Reads a manifest and checks it against its payload: ABI, hashes of both, key of the spec, byte ranges, indices.
 ///
 /// # Errors
 /// [`ArtifactError`], naming what does not hold.
-pub fn open(manifest: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
-    let manifest: Manifest = serde_json::from_str(manifest).map_err(|error| refused(manifest, &error))?;
+pub fn open(text: &str, payload: &[u8]) -> Result<Manifest, ArtifactError> {
+    let manifest: Manifest = serde_json::from_str(text).map_err(|error| refused(text, &error))?;
     if manifest.abi != ABI {
         return Err(ArtifactError::Abi {
             expected: ABI,
             given: manifest.abi,
+        });
+    }
+    let given = seal_of(text).map(|(_, digits)| digits).unwrap_or_default();
+    if given != manifest.manifest_sha256 {
+        return Err(ArtifactError::Altered {
+            expected: manifest.manifest_sha256,
+            given,
         });
     }
     let given = sha256_hex(payload);

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub key: String,
     /// Tools and options that made it; not part of the key.
     pub provenance: Provenance,
+    /// SHA-256 of this manifest's text without these 64 digits and without carriage returns, which some checkouts add.
+    pub manifest_sha256: String,
     /// SHA-256 of the payload file, 64 hex digits.
     pub payload_sha256: String,
     /// Compiled code, in payload order.

@@ -1,6 +1,7 @@
 //! Running a program's instructions over a block's lanes.
 
 use super::program::{Instruction, LANES, Op, Reg, Source};
+use super::vector::{Loops, exp, tanh, vectorised};
 use drawloom_lang::spec::{BinaryOp, UnaryOp};
 
 /// The registers of one worker.
@@ -11,27 +12,32 @@ pub struct Registers {
 }
 
 /// The register `to` for writing and those below it for reading.
+#[inline(always)]
 fn target<T>(registers: &mut [T], to: usize, count: usize) -> (&[T], &mut [T]) {
     let (below, rest) = registers.split_at_mut(to * LANES);
     (below, &mut rest[..count])
 }
 
+#[inline(always)]
 fn read<T>(below: &[T], register: usize, count: usize) -> &[T] {
     &below[register * LANES..register * LANES + count]
 }
 
+#[inline(always)]
 fn map1<A: Copy, R>(a: &[A], to: &mut [R], f: impl Fn(A) -> R) {
     for (to, a) in to.iter_mut().zip(a) {
         *to = f(*a);
     }
 }
 
+#[inline(always)]
 fn map2<A: Copy, R>(a: &[A], b: &[A], to: &mut [R], f: impl Fn(A, A) -> R) {
     for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
         *to = f(*a, *b);
     }
 }
 
+#[inline(always)]
 fn select<T: Copy>(c: &[bool], a: &[T], b: &[T], to: &mut [T]) {
     for (((to, c), a), b) in to.iter_mut().zip(c).zip(a).zip(b) {
         *to = if *c { *a } else { *b };
@@ -64,9 +70,38 @@ pub(crate) fn floor_rem(a: i64, b: i64) -> i64 {
     }
 }
 
+/// Instructions to run on the first `count` lanes.
+struct Run<'r> {
+    registers: &'r mut Registers,
+    instructions: &'r [Instruction],
+    source: &'r dyn Source,
+    count: usize,
+}
+
+impl Loops for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Run {
+            registers,
+            instructions,
+            source,
+            count,
+        } = self;
+        for Instruction { op, to } in instructions {
+            match *to {
+                Reg::Real(to) => registers.run_real::<FUSED>(op, to, source, count),
+                Reg::Int(to) => registers.run_int(op, to, source, count),
+                Reg::Bool(to) => registers.run_bool(op, to, count),
+            }
+        }
+    }
+}
+
 impl Registers {
-    /// So many of each type.
-    pub(super) fn new(reals: usize, ints: usize, bools: usize) -> Registers {
+    /// So many reals, integers and truth values.
+    pub(super) fn new([reals, ints, bools]: [usize; 3]) -> Registers {
         Registers {
             reals: vec![0.0; reals * LANES],
             ints: vec![0; ints * LANES],
@@ -76,16 +111,16 @@ impl Registers {
 
     /// Runs instructions on the first `count` lanes.
     pub(super) fn run(&mut self, instructions: &[Instruction], source: &dyn Source, count: usize) {
-        for instruction in instructions {
-            match instruction.to {
-                Reg::Real(to) => self.run_real(&instruction.op, to, source, count),
-                Reg::Int(to) => self.run_int(&instruction.op, to, source, count),
-                Reg::Bool(to) => self.run_bool(&instruction.op, to, count),
-            }
-        }
+        vectorised(Run {
+            registers: self,
+            instructions,
+            source,
+            count,
+        });
     }
 
-    fn run_real(&mut self, op: &Op, to: usize, source: &dyn Source, count: usize) {
+    #[inline(always)]
+    fn run_real<const FUSED: bool>(&mut self, op: &Op, to: usize, source: &dyn Source, count: usize) {
         let ints = &self.ints;
         let (below, out) = target(&mut self.reals, to, count);
         match op {
@@ -104,9 +139,9 @@ impl Registers {
                 match op {
                     UnaryOp::Neg => map1(a, out, |a| -a),
                     UnaryOp::Abs => map1(a, out, f32::abs),
-                    UnaryOp::Exp => map1(a, out, f32::exp),
+                    UnaryOp::Exp => map1(a, out, exp::<FUSED>),
                     UnaryOp::Log => map1(a, out, f32::ln),
-                    UnaryOp::Tanh => map1(a, out, f32::tanh),
+                    UnaryOp::Tanh => map1(a, out, tanh::<FUSED>),
                     UnaryOp::Sqrt => map1(a, out, f32::sqrt),
                     UnaryOp::Rsqrt => map1(a, out, |a| 1.0 / a.sqrt()),
                     UnaryOp::Not | UnaryOp::ToReal => map1(a, out, |a| a),
@@ -146,6 +181,7 @@ impl Registers {
         }
     }
 
+    #[inline(always)]
     fn run_int(&mut self, op: &Op, to: usize, source: &dyn Source, count: usize) {
         let (below, out) = target(&mut self.ints, to, count);
         match op {
@@ -208,6 +244,7 @@ impl Registers {
         }
     }
 
+    #[inline(always)]
     fn run_bool(&mut self, op: &Op, to: usize, count: usize) {
         let (below, out) = target(&mut self.bools, to, count);
         match op {
@@ -261,6 +298,7 @@ impl Registers {
     }
 }
 
+#[inline(always)]
 fn compare<T: Copy + PartialOrd>(op: &BinaryOp, a: &[T], b: &[T], out: &mut [bool]) {
     match op {
         BinaryOp::Lt => map2(a, b, out, |a, b| a < b),

@@ -7,6 +7,8 @@
 
 mod lanes;
 mod program;
+mod sight;
+mod vector;
 mod worker;
 
 use crate::arguments::Arguments;
@@ -23,11 +25,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use worker::Worker;
 
-/// Query rows that share one conversion of a block of keys.
-const ROWS: usize = 32;
+/// Query rows that share one conversion of a block of keys. Results do not depend on it.
+const ROWS: usize = 96;
 
 /// Below this many products a second thread costs more than it brings (about 100 microseconds of work).
-const THREAD_WORK: usize = 1 << 18;
+const THREAD_WORK: usize = 1 << 21;
 
 /// Runs an operator on host memory, with the types of the type sets as the arguments have them.
 ///
@@ -51,7 +53,17 @@ pub fn run_inferred(operator: &Operator, arguments: Arguments<'_>) -> Result<(),
 ///
 /// # Errors
 /// Whatever is wrong with the call, by the same checks as on the device.
-pub fn run(operator: &Operator, types: &[Dtype], mut arguments: Arguments<'_>) -> Result<(), Error> {
+pub fn run(operator: &Operator, types: &[Dtype], arguments: Arguments<'_>) -> Result<(), Error> {
+    run_on(operator, types, arguments, |form| form.threads())
+}
+
+/// Runs an operator on as many threads as `threads` says for each stage.
+fn run_on(
+    operator: &Operator,
+    types: &[Dtype],
+    mut arguments: Arguments<'_>,
+    threads: impl Fn(&Form<'_>) -> usize,
+) -> Result<(), Error> {
     let spec = operator.spec();
     let mut views: Vec<View> = arguments.inputs.iter().flatten().map(|input| input.view()).collect();
     views.extend(arguments.outputs.iter().flatten().map(|output| output.view()));
@@ -74,7 +86,7 @@ pub fn run(operator: &Operator, types: &[Dtype], mut arguments: Arguments<'_>) -
     for (number, stage) in spec.stages.iter().enumerate() {
         let Stage::Attend(attend) = stage;
         let form = Form::new(operator, attend, number, &sizes, &inputs, scalars);
-        form.run(&mut outputs);
+        form.run(threads(&form), &mut outputs);
     }
     Ok(())
 }
@@ -83,7 +95,10 @@ pub fn run(operator: &Operator, types: &[Dtype], mut arguments: Arguments<'_>) -
 struct Form<'a> {
     operator: &'a Operator,
     attend: &'a Attend,
-    program: Program,
+    /// Scores where every key is visible.
+    full: Program,
+    /// Mask and scores where the mask cuts.
+    cut: Program,
     sizes: &'a Sizes,
     inputs: &'a [(View, HostRef<'a>)],
     scalars: &'a [Scalar],
@@ -128,11 +143,12 @@ impl<'a> Form<'a> {
                 outer.push(*axis);
             }
         }
-        let program = program::compile(operator, attend.score, attend.mask, attend.key);
+        let compile = |mask| program::compile(operator, attend.score, mask, attend.key);
         Form {
             operator,
             attend,
-            program,
+            full: compile(None),
+            cut: compile(attend.mask),
             sizes,
             inputs,
             scalars,
@@ -146,16 +162,27 @@ impl<'a> Form<'a> {
         self.sizes[axis.index()] as usize
     }
 
-    fn run(&self, outputs: &mut [(View, HostMut<'_>)]) {
+    /// How many threads the call is worth.
+    fn threads(&self) -> usize {
         let queries = self.size(self.attend.query);
-        let blocks = queries.div_ceil(ROWS);
-        let items = blocks * self.outer.iter().map(|axis| self.size(*axis)).product::<usize>();
-        let work = items
+        let work = self
+            .items()
             .saturating_mul(ROWS.min(queries))
             .saturating_mul(self.size(self.attend.key));
         let work = work.saturating_mul(self.size(self.feature));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(items).min(work / THREAD_WORK + 1);
+        threads.min(work / THREAD_WORK + 1)
+    }
+
+    /// Blocks of rows.
+    fn items(&self) -> usize {
+        let blocks = self.size(self.attend.query).div_ceil(ROWS);
+        blocks * self.outer.iter().map(|axis| self.size(*axis)).product::<usize>()
+    }
+
+    fn run(&self, threads: usize, outputs: &mut [(View, HostMut<'_>)]) {
+        let items = self.items();
+        let threads = threads.min(items);
         if threads <= 1 {
             let mut worker = Worker::new(self);
             for item in 0..items {
@@ -263,5 +290,53 @@ fn write(memory: &mut HostMut<'_>, at: usize, stride: usize, values: &[f32]) {
             .for_each(|(place, value)| to[place] = bf16::from_f32(*value)),
         HostMut::F32(to) => places.zip(values).for_each(|(place, value)| to[place] = *value),
         HostMut::I32(to) => places.zip(values).for_each(|(place, value)| to[place] = *value as i32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tensor, TensorMut};
+
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let text = "attention streaming {
+            axis b, h, i: query(end), j: key, d = 24;
+            input q: f16[b, h, i, d], k: f16[b, h, j, d], v: f16[b, h, j, d];
+            attend o over j in (k, v) {
+                score = tanh(dot(q, k)) * 3.0;
+                mask = causal && (window(left = 70) || sink(3));
+                norm = softmax;
+            }
+            output o: f32[b, h, i, d], lse(o, nats): f32[b, h, i];
+        }";
+        let spec = drawloom_lang::parse_str("streaming", text)
+            .expect("the spec is right")
+            .remove(0);
+        let operator = Operator::new(spec).expect("it has few axes");
+        let shape = [2, 3, 200, 24];
+        let values = |seed: usize| -> Vec<f16> {
+            let value = |n: usize| ((n + seed) * 2_654_435_761 % 1000) as f32 / 400.0 - 1.2;
+            (0..shape.iter().product()).map(|n| f16::from_f32(value(n))).collect()
+        };
+        let [q, k, v] = [1, 2, 3].map(values);
+        let run = |threads: usize| {
+            let (mut o, mut lse) = (vec![0.0f32; q.len()], vec![0.0f32; 1200]);
+            let inputs = [&q, &k, &v].map(|memory| Tensor::host(memory, shape).expect("it fits"));
+            let mut o_view = TensorMut::host(&mut o, shape).expect("it fits");
+            let mut lse_view = TensorMut::host(&mut lse, [2, 3, 200]).expect("it fits");
+            let arguments = Arguments::positional(
+                &operator,
+                &[&inputs[0], &inputs[1], &inputs[2]],
+                &[],
+                [&mut o_view as &mut dyn crate::Output, &mut lse_view],
+            );
+            run_on(&operator, &[], arguments.expect("all are there"), |_| threads).expect("the call is right");
+            (o, lse)
+        };
+        let alone = run(1);
+        for threads in [2, 3, 7, 64] {
+            assert_eq!(run(threads), alone, "{threads} threads");
+        }
     }
 }

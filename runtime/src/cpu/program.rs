@@ -1,22 +1,38 @@
 //! A spec's score and mask as straight-line programs over a block of keys.
 //!
 //! The expression DAG is compiled once: each node becomes one instruction that fills one register of [`LANES`] lanes, a
-//! lane per key. Instructions are sorted by how often they must run: once, once a row, or once a row and block of keys.
+//! lane per key. Instructions are sorted by what their values change with: nothing, the row, the keys, or both.
 //! Reals are `f32`, as in the kernels; integers are `i64`, wrapping.
 
 use super::lanes::Registers;
+use super::sight::{Sight, Spans};
 use crate::operator::Operator;
 use drawloom_lang::spec::{AxisId, BinaryOp, ExprId, ExprKind, InputId, ScalarId, Spec, Ty, UnaryOp};
 
 /// Keys per block.
 pub const LANES: usize = 128;
 
-/// How often an instruction runs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rate {
-    Once,
-    Row,
-    Block,
+/// What a value changes with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Rate {
+    row: bool,
+    keys: bool,
+}
+
+impl Rate {
+    /// With nothing.
+    const ONCE: Rate = Rate {
+        row: false,
+        keys: false,
+    };
+
+    /// With what either changes with.
+    fn or(self, other: Rate) -> Rate {
+        Rate {
+            row: self.row || other.row,
+            keys: self.keys || other.keys,
+        }
+    }
 }
 
 /// A register: its number among those of its type.
@@ -64,7 +80,8 @@ pub struct Dot {
 pub struct Program {
     once: Vec<Instruction>,
     row: Vec<Instruction>,
-    /// What the mask needs, for each block.
+    keys: Vec<Instruction>,
+    /// What the mask needs for each row and block.
     mask: Vec<Instruction>,
     /// What the score needs beyond that.
     score: Vec<Instruction>,
@@ -80,6 +97,8 @@ pub trait Source {
     fn index(&self, axis: AxisId) -> i64;
     /// Whether indices on this axis run along the lanes; the first lane's index.
     fn lanes(&self, axis: AxisId) -> Option<i64>;
+    /// The first and last index on an axis among all rows and keys of the block.
+    fn span(&self, axis: AxisId) -> (i64, i64);
     /// Size of an axis.
     fn len(&self, axis: AxisId) -> i64;
     /// A scalar's value as real and integer.
@@ -107,6 +126,7 @@ pub fn compile(operator: &Operator, score: ExprId, mask: Option<ExprId>, key: Ax
     let program = Program {
         once: Vec::new(),
         row: Vec::new(),
+        keys: Vec::new(),
         mask: Vec::new(),
         score: Vec::new(),
         visible: None,
@@ -138,6 +158,7 @@ impl Compiler<'_> {
         let Program {
             once,
             row,
+            keys,
             mask,
             score,
             counts,
@@ -150,18 +171,19 @@ impl Compiler<'_> {
         };
         let to = make(counts[kind]);
         counts[kind] += 1;
-        let list = match rate {
-            Rate::Once => once,
-            Rate::Row => row,
-            Rate::Block if self.scoring => score,
-            Rate::Block => mask,
+        let list = match (rate.row, rate.keys) {
+            (false, false) => once,
+            (true, false) => row,
+            (false, true) => keys,
+            (true, true) if self.scoring => score,
+            (true, true) => mask,
         };
         list.push(Instruction { op, to });
         to
     }
 
     fn constant_zero(&mut self) -> usize {
-        match self.emit(Op::Real(0.0), Ty::Real, Rate::Once) {
+        match self.emit(Op::Real(0.0), Ty::Real, Rate::ONCE) {
             Reg::Real(reg) | Reg::Int(reg) | Reg::Bool(reg) => reg,
         }
     }
@@ -178,21 +200,24 @@ impl Compiler<'_> {
         }
         let expr = &self.spec.exprs[id.index()];
         let (op, rate) = match &expr.kind {
-            ExprKind::Real(value) => (Op::Real(*value as f32), Rate::Once),
-            ExprKind::Int(value) => (Op::Int(*value), Rate::Once),
-            ExprKind::Bool(value) => (Op::Bool(*value), Rate::Once),
+            ExprKind::Real(value) => (Op::Real(*value as f32), Rate::ONCE),
+            ExprKind::Int(value) => (Op::Int(*value), Rate::ONCE),
+            ExprKind::Bool(value) => (Op::Bool(*value), Rate::ONCE),
             ExprKind::Index(axis) => (
                 Op::Index(*axis),
-                if *axis == self.key { Rate::Block } else { Rate::Row },
+                Rate {
+                    row: *axis != self.key,
+                    keys: *axis == self.key,
+                },
             ),
-            ExprKind::Len(axis) => (Op::Len(*axis), Rate::Once),
-            ExprKind::Scalar(scalar) => (Op::Scalar(*scalar), Rate::Once),
+            ExprKind::Len(axis) => (Op::Len(*axis), Rate::ONCE),
+            ExprKind::Scalar(scalar) => (Op::Scalar(*scalar), Rate::ONCE),
             ExprKind::Load { input, at } => {
-                let mut rate = Rate::Once;
+                let mut rate = Rate::ONCE;
                 let mut regs = Vec::with_capacity(at.len());
                 for index in at {
                     let (Reg::Int(reg) | Reg::Real(reg) | Reg::Bool(reg), of) = self.expr(*index);
-                    rate = rate.max(of);
+                    rate = rate.or(of);
                     regs.push(reg);
                 }
                 (
@@ -214,7 +239,7 @@ impl Compiler<'_> {
                     self.program.dots.push(dot);
                     self.program.dots.len() - 1
                 });
-                (Op::Dot(number), Rate::Block)
+                (Op::Dot(number), Rate { row: true, keys: true })
             }
             ExprKind::Unary(op, a) => {
                 let (a, rate) = self.expr(*a);
@@ -222,13 +247,13 @@ impl Compiler<'_> {
             }
             ExprKind::Binary(op, a, b) => {
                 let ((a, rate_a), (b, rate_b)) = (self.expr(*a), self.expr(*b));
-                (Op::Binary(*op, a, b), rate_a.max(rate_b))
+                (Op::Binary(*op, a, b), rate_a.or(rate_b))
             }
             ExprKind::If(c, a, b) => {
                 let rate_c = self.expr(*c).1;
                 let c = self.bool(*c);
                 let ((a, rate_a), (b, rate_b)) = (self.expr(*a), self.expr(*b));
-                (Op::Select(c, a, b), rate_a.max(rate_b).max(rate_c))
+                (Op::Select(c, a, b), rate_a.or(rate_b).or(rate_c))
             }
         };
         let done = (self.emit(op, expr.ty, rate), rate);
@@ -245,10 +270,26 @@ impl Program {
 
     /// Registers, with the instructions that run once already run.
     pub fn registers(&self, source: &dyn Source) -> Registers {
-        let [reals, ints, bools] = self.counts;
-        let mut registers = Registers::new(reals, ints, bools);
+        let mut registers = Registers::new(self.counts);
         registers.run(&self.once, source, LANES);
         registers
+    }
+
+    /// What the mask lets the rows and keys of a block see, as far as the ranges of their indices tell.
+    pub fn sight(&self, source: &dyn Source) -> Sight {
+        let Some(mask) = self.visible else {
+            return Sight::Everything;
+        };
+        let mut spans = Spans::new(self.counts);
+        for part in [&self.once, &self.row, &self.keys, &self.mask] {
+            spans.run(part, source);
+        }
+        spans.sight(mask)
+    }
+
+    /// Runs what depends on the block's first `count` keys alone.
+    pub fn start_block(&self, registers: &mut Registers, source: &dyn Source, count: usize) {
+        registers.run(&self.keys, source, count);
     }
 
     /// Runs what depends on the row alone.

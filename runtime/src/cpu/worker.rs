@@ -1,6 +1,12 @@
 //! One thread of the CPU form: a block of query rows against all keys, block by block, with an online softmax.
+//!
+//! For each block of keys that the rows see: its rows are converted and laid out in panels, the products of all rows with
+//! all keys are taken, scores and weights go row by row, and the weighted values are one product again.
 
-use super::program::{Dot, LANES, Source};
+use super::lanes::Registers;
+use super::program::{Dot, LANES, Program, Source};
+use super::sight::Sight;
+use super::vector::{Lanes, PANEL, Product, VisibleProduct, Weigh, vectorised};
 use super::{Done, Form, ROWS, offset, stride};
 use crate::element::{HostRef, Scalar};
 use crate::operator::MAX_AXES;
@@ -13,6 +19,7 @@ fn read(memory: HostRef<'_>, at: usize, stride: usize, to: &mut [f32]) {
     match memory {
         HostRef::F16(from) if stride == 1 => from[at..at + count].convert_to_f32_slice(to),
         HostRef::Bf16(from) if stride == 1 => from[at..at + count].convert_to_f32_slice(to),
+        HostRef::F32(from) if stride == 1 => to.copy_from_slice(&from[at..at + count]),
         HostRef::F16(from) => to
             .iter_mut()
             .zip(places)
@@ -29,44 +36,78 @@ fn read(memory: HostRef<'_>, at: usize, stride: usize, to: &mut [f32]) {
     }
 }
 
-/// Sum of products, in eight interleaved partial sums so that it vectorises.
-fn dot_product(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(a, b)| a * b)
-        .sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
+/// Rows of a tensor as panels of columns, [`PANEL`] at a time, for [`Product`].
+struct Panels {
+    lanes: Vec<Lanes>,
+    /// Rows of a panel.
+    step: usize,
+    /// A row as it was read.
+    row: Vec<f32>,
+}
+
+impl Panels {
+    /// Room for so many rows and columns; columns beyond the last are 0.
+    fn new(rows: usize, columns: usize, row: usize) -> Panels {
+        Panels {
+            lanes: vec![[0.0; PANEL]; rows * columns.div_ceil(PANEL)],
+            step: rows,
+            row: vec![0.0; row],
         }
     }
-    sums.iter().sum::<f32>() + tail
+
+    /// The rows that are read become columns.
+    fn columns(&mut self, count: usize, mut read: impl FnMut(usize, &mut [f32])) {
+        for column in 0..count {
+            read(column, &mut self.row);
+            let lanes = &mut self.lanes[column / PANEL * self.step..][..self.step];
+            for (lanes, value) in lanes.iter_mut().zip(&self.row) {
+                lanes[column % PANEL] = *value;
+            }
+        }
+    }
+
+    /// The rows that are read stay rows. Whether all of them are finite.
+    fn rows(&mut self, count: usize, mut read: impl FnMut(usize, &mut [f32])) -> bool {
+        // What is not finite gives no 0.
+        let mut nothing = 0.0f32;
+        for row in 0..count {
+            read(row, &mut self.row);
+            nothing += self.row.iter().map(|value| value * 0.0).sum::<f32>();
+            for (panel, values) in self.row.chunks(PANEL).enumerate() {
+                self.lanes[panel * self.step + row][..values.len()].copy_from_slice(values);
+            }
+        }
+        nothing == 0.0
+    }
 }
 
 /// One thread's state.
 pub(super) struct Worker<'f> {
     form: &'f Form<'f>,
-    /// Key-side rows of each product for the current block, `LANES x length`.
-    keys: Vec<Vec<f32>>,
     /// Query-side rows of each product for the current item, `ROWS x length`.
     queries: Vec<Vec<f32>>,
-    /// Value rows of the current block, `LANES x features`.
-    values: Vec<f32>,
-    weights: [f32; LANES],
+    /// Key-side rows of each product for the current block, a key a column.
+    keys: Vec<Panels>,
+    /// Values of the current block, a key a row.
+    values: Panels,
+    /// Each product of the current item and block, `ROWS x LANES`.
+    products: Vec<Vec<f32>>,
+    /// `ROWS x LANES`.
+    weights: Vec<f32>,
+    /// Weighted values of the current item, `ROWS x all panels`, relative to `exp(reference)`.
+    sums: Vec<f32>,
 }
 
 /// Where a program runs: an item's coordinates, the current row and block.
 struct Here<'w> {
     form: &'w Form<'w>,
-    keys: &'w [Vec<f32>],
-    queries: &'w [Vec<f32>],
+    products: &'w [Vec<f32>],
+    /// Of the first row, where the program asks for a span; else of the current one.
     coordinates: [usize; MAX_AXES],
+    rows: usize,
     row: usize,
     first_key: usize,
+    keys: usize,
 }
 
 impl Source for Here<'_> {
@@ -76,6 +117,16 @@ impl Source for Here<'_> {
 
     fn lanes(&self, axis: AxisId) -> Option<i64> {
         (axis == self.form.attend.key).then_some(self.first_key as i64)
+    }
+
+    fn span(&self, axis: AxisId) -> (i64, i64) {
+        let attend = self.form.attend;
+        let (first, count) = match self.lanes(axis) {
+            Some(first) => (first, self.keys),
+            None if axis == attend.query => (self.index(axis), self.rows),
+            None => (self.index(axis), 1),
+        };
+        (first, first + count as i64 - 1)
     }
 
     fn len(&self, axis: AxisId) -> i64 {
@@ -110,11 +161,7 @@ impl Source for Here<'_> {
     }
 
     fn dot(&self, dot: usize, to: &mut [f32]) {
-        let length = self.form.size(self.form.program.dots()[dot].over);
-        let query = &self.queries[dot][self.row * length..][..length];
-        for (lane, to) in to.iter_mut().enumerate() {
-            *to = dot_product(query, &self.keys[dot][lane * length..][..length]);
-        }
+        to.copy_from_slice(&self.products[dot][self.row * LANES..][..to.len()]);
     }
 }
 
@@ -145,28 +192,16 @@ impl Here<'_> {
 
 impl<'f> Worker<'f> {
     pub(super) fn new(form: &'f Form<'f>) -> Worker<'f> {
-        let lengths = || form.program.dots().iter().map(|dot| form.size(dot.over));
+        let lengths = || form.full.dots().iter().map(|dot| form.size(dot.over));
+        let features = form.size(form.feature);
         Worker {
             form,
-            keys: lengths().map(|length| vec![0.0; LANES * length]).collect(),
             queries: lengths().map(|length| vec![0.0; ROWS * length]).collect(),
-            values: vec![0.0; LANES * form.size(form.feature)],
-            weights: [0.0; LANES],
-        }
-    }
-
-    /// Rows of a tensor along one axis, each read along another.
-    fn read_rows(&self, input: InputId, along: AxisId, over: AxisId, coordinates: &[usize; MAX_AXES], to: &mut [f32]) {
-        let (view, memory) = &self.form.inputs[input.index()];
-        let axes = &self.form.operator.spec().inputs[input.index()].axes;
-        let length = self.form.size(over);
-        let (step, stride_over) = (stride(axes, view, along), stride(axes, view, over));
-        if length == 0 {
-            return;
-        }
-        let start = offset(axes, view, coordinates);
-        for (row, to) in to.chunks_exact_mut(length).enumerate() {
-            read(*memory, start + row * step, stride_over, to);
+            keys: lengths().map(|length| Panels::new(length, LANES, length)).collect(),
+            values: Panels::new(LANES, features, features),
+            products: lengths().map(|_| vec![0.0; ROWS * LANES]).collect(),
+            weights: vec![0.0; ROWS * LANES],
+            sums: vec![0.0; ROWS * features.next_multiple_of(PANEL)],
         }
     }
 
@@ -177,123 +212,180 @@ impl<'f> Worker<'f> {
         let (query, key) = (form.attend.query, form.attend.key);
         let rows = ROWS.min(form.size(query) - first);
         let features = form.size(form.feature);
+        let width = features.next_multiple_of(PANEL);
 
         let mut at_rows = coordinates;
         at_rows[query.index()] = first;
-        let mut queries = std::mem::take(&mut self.queries);
-        for (Dot { a, over, .. }, to) in form.program.dots().iter().zip(&mut queries) {
-            self.read_rows(*a, query, *over, &at_rows, &mut to[..rows * form.size(*over)]);
+        for (Dot { a, over, .. }, to) in form.full.dots().iter().zip(&mut self.queries) {
+            let length = form.size(*over);
+            let mut read = form.reader(*a, query, *over, &at_rows);
+            for row in 0..rows {
+                read(row, &mut to[row * length..][..length]);
+            }
+        }
+        self.sums[..rows * width].fill(0.0);
+        let mut totals = Totals {
+            reference: [f32::NEG_INFINITY; ROWS],
+            sum: [0.0; ROWS],
+        };
+        let start = Here {
+            form,
+            products: &[],
+            coordinates: at_rows,
+            rows,
+            row: 0,
+            first_key: 0,
+            keys: 0,
+        };
+        let mut registers = [&form.full, &form.cut].map(|program| program.registers(&start));
+        for first_key in (0..form.size(key)).step_by(LANES) {
+            let keys = LANES.min(form.size(key) - first_key);
+            let mut block = Here {
+                first_key,
+                keys,
+                ..start
+            };
+            let (program, registers) = match form.cut.sight(&block) {
+                Sight::Nothing => continue,
+                Sight::Everything => (&form.full, &mut registers[0]),
+                Sight::Something => (&form.cut, &mut registers[1]),
+            };
+            let finite = self.read_block(&coordinates, first_key, keys, rows);
+            block.products = &self.products;
+            program.start_block(registers, &block, keys);
+            for row in 0..rows {
+                block.row = row;
+                block.coordinates[query.index()] = first + row;
+                let weights = &mut self.weights[row * LANES..][..LANES];
+                let Some((scores, visible)) = scores(program, registers, &block, keys) else {
+                    weights.fill(0.0);
+                    continue;
+                };
+                let sums = &mut self.sums[row * width..][..width];
+                totals.weigh(row, scores, visible, weights, sums);
+                if !finite {
+                    vectorised(VisibleProduct {
+                        weights,
+                        visible: visible.unwrap_or(&[true; LANES][..keys]),
+                        b: &self.values.lanes,
+                        b_step: LANES,
+                        c: sums,
+                    });
+                }
+            }
+            if finite {
+                vectorised(Product {
+                    a: &self.weights,
+                    a_step: LANES,
+                    rows,
+                    depth: keys,
+                    b: &self.values.lanes,
+                    b_step: LANES,
+                    c: &mut self.sums,
+                    c_step: width,
+                    add: true,
+                });
+            }
         }
         let mut done = Done {
             item,
             values: vec![0.0; rows * features],
             lse: vec![f64::NEG_INFINITY; rows],
         };
-        let mut reference = [f32::NEG_INFINITY; ROWS];
-        let mut sum = [0.0f32; ROWS];
-        let mut keys = std::mem::take(&mut self.keys);
-        let mut values = std::mem::take(&mut self.values);
-        let start = Here {
-            form,
-            keys: &[],
-            queries: &queries,
-            coordinates,
-            row: 0,
-            first_key: 0,
-        };
-        let mut registers = form.program.registers(&start);
-        for first_key in (0..form.size(key)).step_by(LANES) {
-            let count = LANES.min(form.size(key) - first_key);
-            let mut at_keys = coordinates;
-            at_keys[key.index()] = first_key;
-            for (Dot { b, over, .. }, to) in form.program.dots().iter().zip(&mut keys) {
-                self.read_rows(*b, key, *over, &at_keys, &mut to[..count * form.size(*over)]);
-            }
-            self.read_rows(
-                form.attend.v,
-                key,
-                form.feature,
-                &at_keys,
-                &mut values[..count * features],
-            );
-            let mut block = Here {
-                form,
-                keys: &keys,
-                queries: &queries,
-                coordinates,
-                row: 0,
-                first_key,
-            };
-            for row in 0..rows {
-                block.row = row;
-                block.coordinates[query.index()] = first + row;
-                form.program.start_row(&mut registers, &block);
-                let visible = form.program.visible(&mut registers, &block, count);
-                if visible.is_some_and(|visible| !visible.contains(&true)) {
-                    continue;
-                }
-                let (scores, visible) = form.program.scores(&mut registers, &block, count);
-                let acc = &mut done.values[row * features..][..features];
-                accumulate(
-                    scores,
-                    visible,
-                    &values,
-                    &mut self.weights,
-                    &mut reference[row],
-                    &mut sum[row],
-                    acc,
-                );
-            }
-        }
         for row in 0..rows {
-            let acc = &mut done.values[row * features..][..features];
             // Exactly 0 where nothing was visible: nothing was added.
-            if sum[row] != 0.0 {
-                acc.iter_mut().for_each(|value| *value /= sum[row]);
-                done.lse[row] = f64::from(reference[row]) + f64::from(sum[row]).ln();
+            let sum = totals.sum[row];
+            if sum != 0.0 {
+                let values = &mut done.values[row * features..][..features];
+                for (value, total) in values.iter_mut().zip(&self.sums[row * width..]) {
+                    *value = total / sum;
+                }
+                done.lse[row] = f64::from(totals.reference[row]) + f64::from(sum).ln();
             }
         }
-        (self.queries, self.keys, self.values) = (queries, keys, values);
         done
+    }
+
+    /// Reads a block of keys and values and takes the products. Whether all values are finite.
+    fn read_block(&mut self, coordinates: &[usize; MAX_AXES], first_key: usize, count: usize, rows: usize) -> bool {
+        let form = self.form;
+        let key = form.attend.key;
+        let mut at = *coordinates;
+        at[key.index()] = first_key;
+        for (number, Dot { b, over, .. }) in form.full.dots().iter().enumerate() {
+            let (length, keys) = (form.size(*over), &mut self.keys[number]);
+            keys.columns(count, form.reader(*b, key, *over, &at));
+            vectorised(Product {
+                a: &self.queries[number],
+                a_step: length,
+                rows,
+                depth: length,
+                b: &keys.lanes,
+                b_step: length,
+                c: &mut self.products[number],
+                c_step: LANES,
+                add: false,
+            });
+        }
+        self.values
+            .rows(count, form.reader(form.attend.v, key, form.feature, &at))
     }
 }
 
-/// Adds a block of keys to a row: `acc` and `sum` are relative to `exp(reference)`, the running maximum.
-fn accumulate(
-    scores: &[f32],
-    visible: Option<&[bool]>,
-    values: &[f32],
-    weights: &mut [f32; LANES],
-    reference: &mut f32,
-    sum: &mut f32,
-    acc: &mut [f32],
-) {
-    let sees = |lane: usize| visible.is_none_or(|visible| visible[lane]);
-    let mut highest = *reference;
-    for (lane, score) in scores.iter().enumerate() {
-        if sees(lane) {
-            highest = highest.max(*score);
+impl Form<'_> {
+    /// Reads rows of a tensor, counted along one axis from these coordinates, each along another.
+    fn reader(
+        &self,
+        input: InputId,
+        along: AxisId,
+        over: AxisId,
+        coordinates: &[usize; MAX_AXES],
+    ) -> impl FnMut(usize, &mut [f32]) {
+        let (view, memory) = &self.inputs[input.index()];
+        let axes = &self.operator.spec().inputs[input.index()].axes;
+        let (step, stride_over) = (stride(axes, view, along), stride(axes, view, over));
+        let start = offset(axes, view, coordinates);
+        move |row, to| read(*memory, start + row * step, stride_over, to)
+    }
+}
+
+/// The scores of a row and what of them counts; nothing if the row sees no key of the block.
+fn scores<'r>(
+    program: &Program,
+    registers: &'r mut Registers,
+    block: &Here<'_>,
+    count: usize,
+) -> Option<(&'r [f32], Option<&'r [bool]>)> {
+    program.start_row(registers, block);
+    let visible = program.visible(registers, block, count);
+    if visible.is_some_and(|visible| !visible.contains(&true)) {
+        return None;
+    }
+    Some(program.scores(registers, block, count))
+}
+
+/// The running maximum of each row, and the sum of its weights relative to `exp(reference)`.
+struct Totals {
+    reference: [f32; ROWS],
+    sum: [f32; ROWS],
+}
+
+impl Totals {
+    /// Turns a block's scores of a row into weights, and rescales what the row has summed so far.
+    fn weigh(&mut self, row: usize, scores: &[f32], visible: Option<&[bool]>, weights: &mut [f32], sums: &mut [f32]) {
+        let reference = self.reference[row];
+        let (highest, total) = vectorised(Weigh {
+            scores,
+            visible,
+            reference,
+            weights,
+        });
+        if highest > reference && reference != f32::NEG_INFINITY {
+            let factor = (reference - highest).exp();
+            self.sum[row] *= factor;
+            sums.iter_mut().for_each(|value| *value *= factor);
         }
-    }
-    // Every visible score so far is negative infinity (or not a number, which must show): the weight exp(-inf) is 0.
-    let shift = if highest == f32::NEG_INFINITY { 0.0 } else { highest };
-    let mut total = 0.0f32;
-    for (lane, score) in scores.iter().enumerate() {
-        weights[lane] = if sees(lane) { (score - shift).exp() } else { 0.0 };
-        total += weights[lane];
-    }
-    if highest > *reference && *reference != f32::NEG_INFINITY {
-        let factor = (*reference - highest).exp();
-        *sum *= factor;
-        acc.iter_mut().for_each(|value| *value *= factor);
-    }
-    *reference = highest;
-    *sum += total;
-    for lane in (0..scores.len()).filter(|lane| sees(*lane)) {
-        let value = &values[lane * acc.len()..][..acc.len()];
-        let weight = weights[lane];
-        for (acc, value) in acc.iter_mut().zip(value) {
-            *acc += weight * value;
-        }
+        self.reference[row] = highest;
+        self.sum[row] += total;
     }
 }

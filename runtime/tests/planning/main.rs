@@ -1,5 +1,6 @@
 //! Checks, selection and parameters of launches, on many devices and no GPU: planning is a pure function.
 
+mod large;
 mod maps;
 mod portfolio;
 

@@ -1,7 +1,7 @@
 //! Damaged artifacts: opening one and unpacking its code never panic, and no byte of the payload can change unseen.
 
 use drawloom_fuzz::fuzz;
-use drawloom_lang::artifact::{Code, module_code, open, pack};
+use drawloom_lang::artifact::{Code, module_code, open, pack, seal};
 use drawloom_lang::manifest::{Arg, Formula, Instance, Launch, Provenance, Report, Requires, Variant};
 
 const SPEC: &str = "
@@ -81,7 +81,8 @@ fn artifact() -> (String, Vec<u8>) {
 fn artifact_open() {
     let (manifest, payload) = artifact();
     fuzz(&[manifest], |text| {
-        if let Ok(manifest) = open(text, &payload) {
+        // Sealed again, so that what is behind the seal is tried too.
+        if let Ok(manifest) = open(&seal(text).unwrap_or_default(), &payload) {
             for index in 0..=manifest.modules.len() {
                 let _ = module_code(&manifest, &payload, index);
             }
@@ -97,5 +98,15 @@ fn payload_is_what_was_packed() {
         let mut damaged = payload.clone();
         damaged[at] ^= 1;
         assert!(open(&manifest, &damaged).is_err(), "byte {at} is not covered");
+    }
+    // Not a number of the manifest either, in formulas, launches and parameters.
+    for at in (0..manifest.len()).filter(|at| manifest.as_bytes()[*at].is_ascii_digit()) {
+        let mut damaged = manifest.clone().into_bytes();
+        damaged[at] ^= 1;
+        let damaged = String::from_utf8(damaged).expect("it stays text");
+        assert!(
+            open(&damaged, &payload).is_err(),
+            "byte {at} of the manifest is not covered"
+        );
     }
 }

@@ -28,6 +28,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ),
     ("macros", &["drawloom-lang"]),
     ("runtime", &["drawloom-lang", "drawloom-graph", "drawloom-macros"]),
+    ("runtime/candle", &["drawloom"]),
 ];
 
 /// The crate whose modules stand in pipeline order.

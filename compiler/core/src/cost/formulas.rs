@@ -51,6 +51,15 @@ pub struct Closed {
     pub flops_per_tile: u64,
 }
 
+impl Closed {
+    /// The share of key tiles that the mask left in a launch with these counts.
+    pub fn share_of(&self, counts: &Counts) -> f64 {
+        let ctas = counts.groups.iter().map(|g| g.ctas).sum::<u64>().max(1);
+        let flops = self.flops_per_tile * self.tiles_counted * ctas;
+        counts.total.mma_flops as f64 / (flops as f64).max(1.0)
+    }
+}
+
 /// What the closed form of a kernel whose CTAs stay needs to know beside its samples.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Resident {

@@ -1,4 +1,4 @@
-//! The published specs, with their kernels.
+//! The published specs and those of the suite, with their kernels.
 
 #![allow(
     dead_code,
@@ -14,6 +14,7 @@ drawloom::attn!(file = "../../specs/document.attn");
 drawloom::attn!(file = "../../specs/gqa_causal.attn");
 drawloom::attn!(file = "../../specs/softcap.attn");
 drawloom::attn!(file = "../../specs/streaming.attn");
+drawloom::attn!(file = "../suite/bugs.attn");
 
 /// The operator of this name.
 pub fn find(name: &str) -> Option<&'static Embedded> {
@@ -25,6 +26,9 @@ pub fn find(name: &str) -> Option<&'static Embedded> {
         &gqa_causal::OPERATOR,
         &softcap::OPERATOR,
         &streaming::OPERATOR,
+        &windowed::OPERATOR,
+        &cached::OPERATOR,
+        &islands::OPERATOR,
     ];
     all.into_iter().find(|operator| operator.name == name)
 }
