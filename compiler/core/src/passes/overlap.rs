@@ -250,21 +250,16 @@ pub(super) fn expand(
         // Behind the last loop, the stream's results, but for the sum that is still to be added to.
         let after = State {
             carried: (stream.carried.iter().enumerate())
-                .map(|(n, c)| {
-                    if is_last && n != out.trailing {
-                        c.result
-                    } else {
-                        fresh_like(code, c.arg)
-                    }
+                .map(|(n, c)| match is_last && n != out.trailing {
+                    true => c.result,
+                    false => fresh_like(code, c.arg),
                 })
                 .collect(),
             weights: fresh_like(code, state.weights),
         };
         let (body, next) = code.nested(|code| {
-            let before = {
-                let one = code.int(1);
-                code.arith(MapOp::Sub, t, one)
-            };
+            let one = code.int(1);
+            let before = code.arith(MapOp::Sub, t, one);
             Ok::<State, Unsupported>(out.iteration(code, parts, t, &inner, Before::Tail(before)))
         })?;
         let carry = |(((&arg, &init), &next), &result): (((&Val, &Val), &Val), &Val)| Carried {
