@@ -312,7 +312,9 @@ fn member(workshop: &Workshop<'_>, problem: &Problem<'_>, chosen: &Chosen) -> Me
         let own = match program.schedule.fetch {
             Fetch::Together => {
                 let closed = closed(op, &program, step, n == 0, &at, device);
-                let whole = whole_sequence(op, &program, step, &prediction.case).filter(|_| n == 0);
+                let whole = (n == 0)
+                    .then(|| whole_sequence(workshop, &program, &prediction.case))
+                    .flatten();
                 let (closed, counts) = match whole {
                     Some((other, seen)) if other.share_of(&seen) > closed.share_of(&counts) => (other, seen),
                     _ => (closed, counts),
@@ -348,7 +350,7 @@ fn member(workshop: &Workshop<'_>, problem: &Problem<'_>, chosen: &Chosen) -> Me
 
 /// What a kernel that splits keys costs where every position of a sequence is a query, not the last alone. Under a mask
 /// that is aligned at the start, the one query of a decoding step sees next to nothing, and would make it look free.
-fn whole_sequence(op: &Operator, program: &Program, step: &Step, decoding: &Case) -> Option<(Closed, Counts)> {
+fn whole_sequence(workshop: &Workshop<'_>, program: &Program, decoding: &Case) -> Option<(Closed, Rc<Counts>)> {
     if program.schedule.keys != Keys::Split {
         return None;
     }
@@ -357,10 +359,10 @@ fn whole_sequence(op: &Operator, program: &Program, step: &Step, decoding: &Case
         queries: decoding.keys,
         ..*decoding
     };
-    let at = sizes(op, &case);
-    let (grid, inputs) = inputs(op, program, step, &at, case.device);
-    let counts = cost::count(&step.kernel, grid, &inputs).ok()?;
-    Some((closed(op, program, step, true, &at, case.device), counts))
+    let at = sizes(workshop.op, &case);
+    let counts = workshop.count(program, 0, &at, case.device).ok()?;
+    let closed = closed(workshop.op, program, &program.kernels[0], true, &at, case.device);
+    Some((closed, counts))
 }
 
 /// The closed form of a kernel whose CTAs stay, from a short, a medium and a long sequence.

@@ -3,7 +3,7 @@
 use super::Source;
 
 /// For each crate, which crates of ours its manifest may name.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("compiler/lang", &[]),
     ("compiler/graph", &["drawloom-lang"]),
     ("compiler/kernel", &["drawloom-lang"]),
