@@ -177,6 +177,7 @@ mod tests {
     #[test]
     fn kernels_of_another_operator_are_found_out() {
         let choice = Choice {
+            few: false,
             types: Some("bf16".to_owned()),
             size: vec![("d".to_owned(), 64)],
             target: vec![&SM_80],
