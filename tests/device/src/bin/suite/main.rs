@@ -1,9 +1,11 @@
 //! Runs the suite on a GPU: every named case through every variant of its instance, through the selector, and through
 //! the selector with misaligned memory, on outputs of NaN between canaries; and the contract of a launch.
 //!
-//!     suite --date YYYY-MM-DD --out correctness.json
-//!     suite --cpu
-//!     suite --traffic --date YYYY-MM-DD --out traffic.json     (see `traffic`)
+//! ```text
+//! suite --date YYYY-MM-DD --out correctness.json
+//! suite --cpu
+//! suite --traffic --date YYYY-MM-DD --out traffic.json     (see `traffic`)
+//! ```
 //!
 //! The binary carries the kernels of all published specs and needs a driver and nothing else.
 
